@@ -1,0 +1,1067 @@
+"""The resource CrontabberJob as frozen models: what a user wants (`Spec`), what is kept (`Status`).
+
+This module is the source of the CRD's schema (crd.py turns it into crds/crontabberjobs.yaml) and the only
+place that knows the resource's JSON. A rule about the spec stands here once, with the CEL for the API server
+and the same in Python for resources that an older CRD let through.
+
+It must not import kopf or kubernetes, read a clock, or decide anything about runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import zoneinfo
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, cast
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
+
+from crontabber_operator.schedule import ScheduleError, Slots, parse_frequency, parse_schedule
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+GROUP = "crontabber.dev"
+VERSION = "v1"
+KIND = "CrontabberJob"
+PLURAL = "crontabberjobs"
+
+DEFAULT_COMMAND_PREFIX = ("python", "manage.py")
+DEFAULT_RETRY_DELAY_SECONDS = 10
+"""The first wait of Kubernetes' Job controller before it makes a failed pod anew."""
+DEFAULT_RETRY_MAX_DELAY_SECONDS = 600
+"""The longest wait of Kubernetes' Job controller."""
+HISTORY_LENGTH = 10
+"""So many entries `status.history` and `status.lastCommands` hold."""
+NAME_MAX_LENGTH = 48
+"""So that `<name>-<unix minutes>-<attempt>` fits into the 63 characters of a Job's name."""
+TRACEBACK_MAX_BYTES = 4096
+TEXT_MAX_CHARACTERS = 1024
+INT32_MAX = 2**31 - 1
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+# Slotted dataclasses instead of BaseModel: a history entry takes 250 bytes instead of 1,230, and ten of them
+# are held for each of 10,000 resources. Unknown fields are ignored: the API server prunes them, and a newer
+# CRD may know more than this version does.
+_CONFIG = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+# --- Times --------------------------------------------------------------------------------------------------
+
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)",
+    re.ASCII,
+)
+
+
+def parse_time(text: str) -> datetime:
+    """Read an RFC 3339 time; the result is UTC, cut to whole seconds.
+
+    Raises ValueError for anything else, a time without an offset included.
+    """
+    if not _RFC3339.fullmatch(text):
+        message = f"not an RFC 3339 time such as 2026-11-24T08:00:00Z: {text!r}"
+        raise ValueError(message)
+    return _whole_utc(datetime.fromisoformat(text.upper()))
+
+
+def format_time(time: datetime) -> str:
+    """Write an aware time as the API server does: `2026-11-24T08:00:00Z`, whole seconds."""
+    return _whole_utc(time).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _whole_utc(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        message = "a time without a time zone"
+        raise ValueError(message)
+    try:
+        return time.astimezone(UTC).replace(microsecond=0)
+    except OverflowError as error:
+        message = "a time outside of the years 1 to 9999"
+        raise ValueError(message) from error
+
+
+def _read_time(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return _whole_utc(value)
+    if isinstance(value, str):
+        return parse_time(value)
+    message = "not an RFC 3339 time"
+    raise ValueError(message)
+
+
+UtcTime = Annotated[
+    datetime,
+    BeforeValidator(_read_time),
+    PlainSerializer(format_time, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+# --- Forms: a pattern, and the sentence for a text that doesn't match it ------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """A regular expression that RE2 (the API server) and Rust (pydantic) read alike, and its sentence."""
+
+    pattern: str
+    sentence: str
+
+    def cel(self) -> dict[str, str]:
+        """The rule for the API server, whose own sentence for a pattern names no mend."""
+        return {"rule": f"self.matches({cel_text(self.pattern)})", "message": self.sentence}
+
+
+def cel_text(text: str) -> str:
+    """Write a text as a CEL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+COMMAND = Form(
+    "^[A-Za-z_][A-Za-z0-9_-]*$",
+    "must be the name of one management command, such as clearsessions: letters, digits, _ and -;"
+    " what follows the name belongs into args",
+)
+FREQUENCY = Form(
+    "^[1-9][0-9]{0,4}[mhd]$",
+    "must be a number and one of m, h and d, such as 45m, 1h or 7d: at most 99999, no blanks, no other unit",
+)
+TIME_OF_DAY = Form(
+    "^([01][0-9]|2[0-3]):[0-5][0-9]$",
+    "must be HH:MM from 00:00 to 23:59 UTC, in quotes, such as '05:00'",
+)
+OPTION = Form(
+    "^(--?[^-=$ \\t\\n\\r][^=$ \\t\\n\\r]*)?$",
+    "must be an option such as --run-time, without = and blanks, or '' to pass it only where args mention it",
+)
+TIME_FORMAT = Form(
+    "^([^%]|%[%fzZ]|%-?[aAbBcCdDeFgGhHIjmMpRSTuUVwWxXyY])+$",
+    "must be a strftime format with the directives that Python documents, such as %Y-%m-%dT%H:%M; write %%"
+    " for a %",
+)
+GROUP_NAME = Form(
+    "^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
+    "must be letters, digits, -, _ and ., and begin and end with a letter or digit",
+)
+OBJECT_NAME = Form(
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    "must be the name of a Kubernetes object: small letters, digits, - and .",
+)
+CONTAINER_NAME = Form(
+    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+    "must be the name of a container: small letters, digits and -",
+)
+_SENTENCES = {
+    form.pattern: form.sentence
+    for form in (
+        COMMAND,
+        FREQUENCY,
+        TIME_OF_DAY,
+        OPTION,
+        TIME_FORMAT,
+        GROUP_NAME,
+        OBJECT_NAME,
+        CONTAINER_NAME,
+    )
+}
+
+
+def _text(description: str, form: Form, max_length: int) -> Any:
+    return Field(
+        description=description,
+        pattern=form.pattern,
+        max_length=max_length,
+        json_schema_extra={"x-kubernetes-validations": [dict(form.cel())]},
+    )
+
+
+# --- Enumerations -------------------------------------------------------------------------------------------
+
+
+class ReportErrors(StrEnum):
+    """Whether failed runs go to Sentry."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class Output(StrEnum):
+    """What of the command's output the operator's log repeats."""
+
+    ALL = "All"
+    FAILURES = "Failures"
+    NONE = "None"
+
+
+class WorkloadKind(StrEnum):
+    """The kinds of workload whose pod template a job can run in."""
+
+    DEPLOYMENT = "Deployment"
+
+
+class InitContainerPolicy(StrEnum):
+    """Which init containers of the web app a job's pod keeps."""
+
+    SIDECARS = "Sidecars"
+    DROP = "Drop"
+    ALL = "All"
+
+
+class State(StrEnum):
+    """`status.state`: one word for humans."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    CATCHING_UP = "CatchingUp"
+    RETRYING = "Retrying"
+    RETRIES_EXHAUSTED = "RetriesExhausted"
+    SUSPENDED = "Suspended"
+    INVALID = "Invalid"
+
+
+class Result(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    TIMED_OUT = "TimedOut"
+    OUT_OF_MEMORY = "OutOfMemory"
+    EVICTED = "Evicted"
+    LOST = "Lost"
+
+
+class ConditionType(StrEnum):
+    """The conditions in `status.conditions`."""
+
+    READY = "Ready"
+    LAST_RUN_SUCCEEDED = "LastRunSucceeded"
+    CAUGHT_UP = "CaughtUp"
+    STALLED = "Stalled"
+
+
+# --- Spec ---------------------------------------------------------------------------------------------------
+
+
+class InvalidSpec(ValueError):  # noqa: N818 - named for what it says about the resource
+    """A spec that can't be scheduled. `sentences` name a field and the mend, one for each mistake."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        """Take the sentences, in the order of the fields."""
+        self.sentences = tuple(sentences)
+        super().__init__("; ".join(self.sentences))
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """A CrontabberJob that must have succeeded first."""
+
+    name: Annotated[
+        str, _text("The name of a CrontabberJob of the same namespace.", OBJECT_NAME, NAME_MAX_LENGTH)
+    ]
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class WebApp:
+    """The workload whose pod template is run in. What is None comes from the operator's settings."""
+
+    kind: Annotated[
+        WorkloadKind | None, Field(description="The workload's kind. When absent, the operator's --webapp.")
+    ] = None
+    name: Annotated[
+        str | None,
+        _text(
+            "The workload's name, in the same namespace. When absent, the operator's --webapp.",
+            OBJECT_NAME,
+            253,
+        ),
+    ] = None
+    container: Annotated[
+        str | None,
+        _text(
+            "The container of the workload that the command runs in. When absent, the first.",
+            CONTAINER_NAME,
+            63,
+        ),
+    ] = None
+    init_container_policy: Annotated[
+        InitContainerPolicy,
+        Field(
+            description="Which init containers the job's pods keep. Sidecars (when absent): those with"
+            " restartPolicy Always, such as a database proxy. Drop: none. All: all of them."
+        ),
+    ] = InitContainerPolicy.SIDECARS
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What the user wants. A field is None where it makes a difference that it was not given."""
+
+    command: Annotated[str, _text("The management command that is run, such as clearsessions.", COMMAND, 253)]
+    args: Annotated[
+        tuple[Annotated[str, Field(max_length=65536)], ...],
+        Field(
+            description="Further arguments of the command. $(RUN_TIME) and $(LAST_SUCCESS) in them become"
+            " the run time and the last success; $$(RUN_TIME) is left as $(RUN_TIME).",
+            max_length=512,
+        ),
+    ] = ()
+    schedule: Annotated[
+        str | None,
+        Field(
+            description="When to run: a cron expression of five fields (minute, hour, day of month, month,"
+            " day of week), such as '30 5 * * MON-FRI', or @hourly, @daily, @weekly, @monthly or @yearly."
+            " Give either this or frequency.",
+            max_length=256,
+        ),
+    ] = None
+    frequency: Annotated[
+        str | None,
+        _text(
+            "How often to run: a number and m, h or d, such as 45m, 1h or 7d. Its slots are the multiples"
+            " since Monday 1970-01-05 at time UTC, so 7d is every Monday. Give either this or schedule.",
+            FREQUENCY,
+            6,
+        ),
+    ] = None
+    time_zone: Annotated[
+        str | None,
+        Field(
+            description="The time zone of the schedule, an IANA name such as Europe/Berlin. When absent, UTC."
+            " Not with frequency, which is always UTC.",
+            min_length=1,
+            max_length=64,
+        ),
+    ] = None
+    time: Annotated[
+        str | None,
+        _text(
+            "The time of day, HH:MM UTC, of a frequency in days. When absent, 00:00. Write it in quotes.",
+            TIME_OF_DAY,
+            5,
+        ),
+    ] = None
+    backfill: Annotated[
+        bool,
+        Field(
+            description="Run every missed slot, oldest first, and pass the slot as an argument. The first"
+            " failure holds back the later slots until its slot succeeds. When absent, missed slots"
+            " collapse into one late run."
+        ),
+    ] = False
+    pass_last_success: Annotated[bool, Field(description="Pass the last success as an argument.")] = False
+    run_time_argument: Annotated[
+        str,
+        _text(
+            "The name of the option that passes the slot. When absent, --run-time. Empty: pass it only"
+            " where args mention $(RUN_TIME).",
+            OPTION,
+            128,
+        ),
+    ] = "--run-time"
+    last_success_argument: Annotated[
+        str,
+        _text(
+            "The name of the option that passes the last success. When absent, --last-success. Empty: pass"
+            " it only where args mention $(LAST_SUCCESS).",
+            OPTION,
+            128,
+        ),
+    ] = "--last-success"
+    time_format: Annotated[
+        str,
+        _text(
+            "How the run time and the last success are written, a strftime format, always in UTC. When"
+            " absent, %Y-%m-%dT%H:%M. A last success that there is not is passed as the empty text.",
+            TIME_FORMAT,
+            128,
+        ),
+    ] = "%Y-%m-%dT%H:%M"
+    backfill_since: Annotated[
+        UtcTime | None,
+        Field(
+            description="With backfill and no success yet, the slots from this time on count as missed,"
+            " such as 2026-11-24T08:00:00Z. When absent, those since the creation."
+        ),
+    ] = None
+    backfill_limit: Annotated[
+        int | None,
+        Field(
+            description="With backfill, at most this many of the newest missed slots are run; older ones are"
+            " skipped, counted in status.skipped and told. When absent, all are run.",
+            ge=1,
+            le=INT32_MAX,
+        ),
+    ] = None
+    backfill_batch: Annotated[
+        int,
+        Field(
+            description="With backfill, one Job may run up to this many consecutive missed slots, each in a"
+            " process of its own, with the start-up paid once. When absent, 1.",
+            ge=1,
+            le=1000,
+        ),
+    ] = 1
+    starting_deadline_seconds: Annotated[
+        int | None,
+        Field(
+            description="A slot that could not start for this long is skipped, counted in status.skipped"
+            " and told. When absent, a slot is never too late.",
+            ge=1,
+            le=INT32_MAX,
+        ),
+    ] = None
+    depends_on: Annotated[
+        tuple[Dependency, ...],
+        Field(
+            description="A slot starts only when each of these CrontabberJobs of the namespace has"
+            " succeeded for its own newest slot at or before it.",
+            max_length=32,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+    concurrency_group: Annotated[
+        str | None,
+        _text(
+            "Of all CrontabberJobs of the namespace with this name here, one runs at a time, the oldest"
+            " slot first.",
+            GROUP_NAME,
+            63,
+        ),
+    ] = None
+    retry_delay_seconds: Annotated[
+        int | None,
+        Field(
+            description="The wait before a failed slot's second attempt; it doubles with each further one."
+            " When absent, 10, as Kubernetes does it by itself.",
+            ge=1,
+            le=604800,
+        ),
+    ] = None
+    retry_max_delay_seconds: Annotated[
+        int | None,
+        Field(
+            description="The longest wait between two attempts. When absent, 600, or retryDelaySeconds"
+            " where that is longer.",
+            ge=1,
+            le=604800,
+        ),
+    ] = None
+    retry_limit: Annotated[
+        int | None,
+        Field(
+            description="How many attempts follow the first. After the last one the job is RetriesExhausted"
+            " and later slots are held back, until it is marked, reset or changed; a job that needs nothing"
+            " but Kubernetes gives the slot up instead. When absent, there is no limit.",
+            ge=0,
+            le=INT32_MAX,
+        ),
+    ] = None
+    active_deadline_seconds: Annotated[
+        int,
+        Field(
+            description="A run older than this is stopped and counts as a failed attempt. When absent, 7200.",
+            ge=1,
+            le=INT32_MAX,
+        ),
+    ] = 7200
+    suspend: Annotated[
+        bool, Field(description="No new runs while this is true; a run that goes on is left to end.")
+    ] = False
+    report_errors: Annotated[
+        ReportErrors,
+        Field(
+            description="Whether failed runs go to Sentry. Auto (when absent): only what the command can't"
+            " report by itself, where its pod has a SENTRY_DSN. Always: every failure. Never: none."
+        ),
+    ] = ReportErrors.AUTO
+    output: Annotated[
+        Output | None,
+        Field(
+            description="What of the command's output the operator's log repeats. When absent, the operator's"
+            " --output, which is All by itself."
+        ),
+    ] = None
+    successful_jobs_history_limit: Annotated[
+        int, Field(description="How many succeeded Jobs are kept. When absent, 3.", ge=0, le=1000)
+    ] = 3
+    failed_jobs_history_limit: Annotated[
+        int, Field(description="How many failed Jobs are kept. When absent, 1.", ge=0, le=1000)
+    ] = 1
+    webapp: Annotated[
+        WebApp | None,
+        Field(
+            description="Run in the pod template of this workload of the namespace, configured the same as"
+            " the web app: image, env, volumes, service account, security and placement. It follows the"
+            " last completed rollout. When absent, the operator's --webapp. Not together with template."
+        ),
+    ] = None
+    template: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="A pod template of the job's own, instead of webapp. The command goes to its"
+            " container named crontabber, else to the first."
+        ),
+    ] = None
+    manage_py: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...],
+        Field(
+            description="What stands before the command. When absent, [python, manage.py]. An empty list"
+            " keeps the image's entrypoint.",
+            max_length=32,
+        ),
+    ] = DEFAULT_COMMAND_PREFIX
+
+    @classmethod
+    def read(cls, raw: object, *, name: str = "") -> Self:
+        """Read `spec` of the resource called `name` and check all that can be known without the cluster.
+
+        Raises InvalidSpec with a sentence for each mistake. The CRD refuses most already; left for here are
+        cron text, time zone and pod template, and resources stored under an older schema.
+        """
+        if not isinstance(raw, Mapping):
+            raise InvalidSpec(["spec: is missing; give at least command, and schedule or frequency"])
+        try:
+            spec = _SPEC.validate_python(raw)
+        except ValidationError as error:
+            raise InvalidSpec(_sentence(detail) for detail in error.errors(include_url=False)) from error
+        sentences = tuple(_mistakes(spec, name))
+        if sentences:
+            raise InvalidSpec(sentences)
+        return cast("Self", spec)
+
+    @property
+    def slots(self) -> Slots:
+        """The slots of the schedule or frequency. Raises ScheduleError where `read` was by-passed."""
+        return _slots(self.schedule, self.time_zone, self.frequency, self.time)
+
+    @property
+    def schedule_text(self) -> str:
+        """The column SCHEDULE: the cron text, or `every 45m`, or `every 1d @ 05:00 UTC`."""
+        if self.frequency is None:
+            return self.schedule or ""
+        if self.frequency.endswith("d"):
+            return f"every {self.frequency} @ {self.time or '00:00'} UTC"
+        return f"every {self.frequency}"
+
+    @property
+    def passes_run_time(self) -> bool:
+        """Whether `args` mention the run time."""
+        return _mentions(self.args, "RUN_TIME")
+
+    @property
+    def passes_last_success(self) -> bool:
+        """Whether `args` mention the last success."""
+        return _mentions(self.args, "LAST_SUCCESS")
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the operator must release each run (design.md section 3)."""
+        return not self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Kubernetes alone can do all that this job asks for.
+
+        A `startingDeadlineSeconds` on a frequency can't be left to the CronJob: it would leave its grid.
+        """
+        return not (
+            self.backfill
+            or self.pass_last_success
+            or self.depends_on
+            or self.concurrency_group is not None
+            or self.retry_delay_seconds is not None
+            or self.retry_max_delay_seconds is not None
+            or (self.starting_deadline_seconds is not None and self.frequency is not None)
+            or self.passes_run_time
+            or self.passes_last_success
+        )
+
+    @property
+    def effective_retry_delay_seconds(self) -> int:
+        """The wait before the second attempt; never longer than the longest wait."""
+        if self.retry_delay_seconds is not None:
+            return self.retry_delay_seconds
+        if self.retry_max_delay_seconds is not None:
+            return min(DEFAULT_RETRY_DELAY_SECONDS, self.retry_max_delay_seconds)
+        return DEFAULT_RETRY_DELAY_SECONDS
+
+    @property
+    def effective_retry_max_delay_seconds(self) -> int:
+        """The wait that doubling stops at."""
+        if self.retry_max_delay_seconds is not None:
+            return self.retry_max_delay_seconds
+        return max(DEFAULT_RETRY_MAX_DELAY_SECONDS, self.effective_retry_delay_seconds)
+
+    def written(self, time: datetime | None) -> str:
+        """Write a run time or last success as the command gets it, by `timeFormat`; None is empty."""
+        return "" if time is None else time.astimezone(UTC).strftime(self.time_format)
+
+
+@functools.lru_cache(maxsize=16384)
+def _slots(schedule: str | None, time_zone: str | None, frequency: str | None, time: str | None) -> Slots:
+    # Shared by all jobs of one schedule: 10,000 jobs have a few hundred schedules.
+    if frequency is not None:
+        return parse_frequency(frequency, time)
+    return parse_schedule(schedule or "", time_zone)
+
+
+def _mentions(args: Iterable[str], variable: str) -> bool:
+    # As Kubernetes expands it: $$ is an escaped $, so an even number of $ before it leaves a reference.
+    reference = f"$({variable})"
+    return any(
+        reference in arg and re.search(r"(?<!\$)(?:\$\$)*" + re.escape(reference), arg) is not None
+        for arg in args
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule about several fields: CEL on `spec` for the API server, the same in Python for `Spec.read`."""
+
+    field: str
+    """The field that is to be mended, in the resource's spelling."""
+    reason: str
+    """How the API server classes it: FieldValueInvalid, FieldValueForbidden, FieldValueRequired."""
+    sentence: str
+    cel: str
+    holds: Callable[[Spec], bool]
+
+
+RULES = (
+    Rule(
+        "schedule",
+        "FieldValueRequired",
+        "give schedule, a cron expression such as '0 5 * * *', or frequency, such as 1h or 7d",
+        "has(self.schedule) || has(self.frequency)",
+        lambda spec: spec.schedule is not None or spec.frequency is not None,
+    ),
+    Rule(
+        "frequency",
+        "FieldValueForbidden",
+        "can't be given together with schedule: remove one of the two",
+        "!(has(self.schedule) && has(self.frequency))",
+        lambda spec: spec.schedule is None or spec.frequency is None,
+    ),
+    Rule(
+        "timeZone",
+        "FieldValueForbidden",
+        "goes only with schedule, a frequency is always UTC: remove it, or replace frequency by schedule",
+        "!has(self.timeZone) || !has(self.frequency)",
+        lambda spec: spec.time_zone is None or spec.frequency is None,
+    ),
+    Rule(
+        "time",
+        "FieldValueForbidden",
+        "goes only with a frequency in days, such as 1d: remove it, or write the time into schedule",
+        "!has(self.time) || (has(self.frequency) && self.frequency.endsWith('d'))",
+        lambda spec: spec.time is None or (spec.frequency is not None and spec.frequency.endswith("d")),
+    ),
+    Rule(
+        "template",
+        "FieldValueForbidden",
+        "can't be given together with webapp: remove one of the two",
+        "!(has(self.webapp) && has(self.template))",
+        lambda spec: spec.webapp is None or spec.template is None,
+    ),
+    Rule(
+        "backfillSince",
+        "FieldValueForbidden",
+        "needs backfill: true; add that or remove this",
+        "!has(self.backfillSince) || (has(self.backfill) && self.backfill)",
+        lambda spec: spec.backfill_since is None or spec.backfill,
+    ),
+    Rule(
+        "backfillLimit",
+        "FieldValueForbidden",
+        "needs backfill: true; add that or remove this",
+        "!has(self.backfillLimit) || (has(self.backfill) && self.backfill)",
+        lambda spec: spec.backfill_limit is None or spec.backfill,
+    ),
+    Rule(
+        "backfillBatch",
+        "FieldValueForbidden",
+        "needs backfill: true; add that or remove this",
+        "!has(self.backfillBatch) || self.backfillBatch == 1 || (has(self.backfill) && self.backfill)",
+        lambda spec: spec.backfill_batch == 1 or spec.backfill,
+    ),
+    Rule(
+        "retryMaxDelaySeconds",
+        "FieldValueInvalid",
+        "must be at least retryDelaySeconds: raise this or lower that",
+        "!has(self.retryMaxDelaySeconds) || !has(self.retryDelaySeconds)"
+        " || self.retryMaxDelaySeconds >= self.retryDelaySeconds",
+        lambda spec: (
+            spec.retry_delay_seconds is None
+            or spec.retry_max_delay_seconds is None
+            or spec.retry_max_delay_seconds >= spec.retry_delay_seconds
+        ),
+    ),
+)
+
+
+def _mistakes(spec: Spec, name: str) -> Iterator[str]:
+    if len(name) > NAME_MAX_LENGTH:
+        yield f"metadata.name: must be at most {NAME_MAX_LENGTH} characters: shorten it"
+    broken = [rule for rule in RULES if not rule.holds(spec)]
+    yield from (f"spec.{rule.field}: {rule.sentence}" for rule in broken)
+    if not broken:
+        yield from _schedule_mistakes(spec)
+    if spec.backfill_since is not None and not _EARLIEST <= spec.backfill_since < _LATEST:
+        yield "spec.backfillSince: must be from 1970 to 2199"
+    names = [dependency.name for dependency in spec.depends_on]
+    for index, dependency in enumerate(names):
+        if dependency == name:
+            yield f"spec.dependsOn[{index}].name: a job can't depend on itself: remove it"
+        if dependency in names[:index]:
+            yield f"spec.dependsOn[{index}].name: {dependency} is there twice: remove one"
+    if spec.template is not None:
+        yield from _template_mistakes(spec.template)
+
+
+def _schedule_mistakes(spec: Spec) -> Iterator[str]:
+    if spec.time_zone is not None and not _zone_exists(spec.time_zone):
+        yield (
+            f"spec.timeZone: there is no time zone {spec.time_zone!r}:"
+            " give an IANA name such as Europe/Berlin, or UTC"
+        )
+        return
+    try:
+        _ = spec.slots
+    except ScheduleError as error:
+        yield f"spec.{'schedule' if spec.frequency is None else 'frequency'}: {error}"
+
+
+@functools.cache
+def _zone_exists(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # not a name, a directory, not found
+        return False
+    return True
+
+
+def _template_mistakes(template: Mapping[str, Any]) -> Iterator[str]:
+    pod = template.get("spec")
+    containers = pod.get("containers") if isinstance(pod, Mapping) else None
+    if not isinstance(containers, list) or not containers:
+        yield "spec.template.spec.containers: must have at least one container"
+        return
+    for index, container in enumerate(containers):
+        if not isinstance(container, Mapping) or not container.get("name"):
+            yield f"spec.template.spec.containers[{index}].name: must be given"
+        elif not container.get("image"):
+            yield f"spec.template.spec.containers[{index}].image: must be given"
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    """Turn one of pydantic's errors into a sentence that names the field in the resource's spelling."""
+    path = "spec"
+    for part in detail["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "missing":
+            text = "must be given"
+        case "string_pattern_mismatch":
+            text = _SENTENCES[context["pattern"]]
+        case _:
+            text = detail["msg"].removeprefix("Value error, ")
+            text = text[:1].lower() + text[1:]
+    return f"{path}: {text}"
+
+
+# --- Status -------------------------------------------------------------------------------------------------
+
+
+def _end_of(max_bytes: int) -> Callable[[str], str]:
+    def end(text: str) -> str:
+        data = text.encode("utf-8", "replace")
+        return text if len(data) <= max_bytes else data[-max_bytes:].decode("utf-8", "ignore")
+
+    return end
+
+
+def _start_of(max_characters: int) -> Callable[[str], str]:
+    def start(text: str) -> str:
+        return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
+
+    return start
+
+
+_Entry = TypeVar("_Entry")
+
+
+def _newest(entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
+    return entries[:HISTORY_LENGTH]
+
+
+_ShortText = Annotated[str, AfterValidator(_start_of(TEXT_MAX_CHARACTERS))]
+_Counter = Annotated[int, Field(ge=0)]
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class Ongoing:
+    """The claim: the run that counts, known by its Job's uid."""
+
+    slot: Annotated[UtcTime, Field(description="The slot that is run, the first of a batch.")]
+    through: Annotated[
+        UtcTime, Field(description="The last slot of the batch; the same as slot where the Job runs one.")
+    ]
+    job: Annotated[str, Field(description="The Job's name.", min_length=1)]
+    uid: Annotated[
+        str,
+        Field(
+            description="The Job's uid: a Job of the same name that was made again is another.", min_length=1
+        ),
+    ]
+    attempt: Annotated[int, Field(description="Which attempt at the slot this is, from 1.", ge=1)] = 1
+    since: Annotated[UtcTime | None, Field(description="When the run was claimed.")] = None
+
+
+def _complete_claim(value: object) -> object:
+    # A claim must not get lost for want of a detail: without it a run that goes on would not count.
+    if isinstance(value, Mapping) and "slot" in value and "through" not in value:
+        return {**value, "through": value["slot"]}
+    return value
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class LastError:
+    """The newest failure, as far as a screen has room for it."""
+
+    type: Annotated[
+        _ShortText,
+        Field(
+            description="The exception's class, such as OperationalError, or how the run ended, such as"
+            " TimedOut."
+        ),
+    ]
+    value: Annotated[_ShortText, Field(description="The exception's message, or what happened.")] = ""
+    traceback: Annotated[
+        str,
+        AfterValidator(_end_of(TRACEBACK_MAX_BYTES)),
+        Field(description="The end of the traceback, at most 4 KiB."),
+    ] = ""
+    slot: Annotated[UtcTime | None, Field(description="The slot that failed.")] = None
+    time: Annotated[UtcTime | None, Field(description="When it failed.")] = None
+    job: Annotated[str, Field(description="The name of the Job that failed.")] = ""
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class Retry:
+    """The failures of a slot that is tried again."""
+
+    of: Annotated[str, Field(description="The hash of the template that failed: a mended one starts afresh.")]
+    failures: Annotated[_Counter, Field(description="How many attempts of this template failed.")] = 0
+    not_before: Annotated[
+        UtcTime | None, Field(description="When the next attempt may start. Absent: at once.")
+    ] = None
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """A run that ended."""
+
+    slot: Annotated[UtcTime, Field(description="The slot that was run.")]
+    job: Annotated[str, Field(description="The Job's name.")] = ""
+    attempt: Annotated[int, Field(description="Which attempt at the slot it was, from 1.", ge=1)] = 1
+    started: Annotated[UtcTime | None, Field(description="When the run started.")] = None
+    finished: Annotated[UtcTime | None, Field(description="When the run ended.")] = None
+    seconds: Annotated[float | None, Field(description="How long the run took.", allow_inf_nan=False)] = None
+    result: Annotated[
+        Result,
+        Field(
+            description="How it ended: Succeeded, Failed, TimedOut, OutOfMemory, Evicted, or Lost where its"
+            " Job vanished."
+        ),
+    ]
+    message: Annotated[_ShortText, Field(description="What there is to say about it, in a line.")] = ""
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class CommandRecord:
+    """A command given by annotation."""
+
+    id: Annotated[
+        _ShortText,
+        Field(
+            description="The command's id, from the annotation crontabber.dev/command-id where that was"
+            " given."
+        ),
+    ]
+    name: Annotated[_ShortText, Field(description="The command: mark-success, reset or run-now.")]
+    value: Annotated[_ShortText, Field(description="The annotation's value.")] = ""
+    time: Annotated[UtcTime | None, Field(description="When the operator took it.")] = None
+    result: Annotated[_ShortText, Field(description="What came of it.")] = ""
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A metav1.Condition. Its `type` is a ConditionType, or another that someone else wrote."""
+
+    type: Annotated[str, Field(min_length=1, max_length=316)]
+    status: Annotated[
+        str,
+        Field(
+            pattern="^(True|False|Unknown)$",
+            json_schema_extra={"enum": ["True", "False", "Unknown"]},
+        ),
+    ]
+    reason: Annotated[
+        str,
+        Field(min_length=1, max_length=1024, pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
+    ]
+    message: Annotated[str, AfterValidator(_start_of(32768))] = ""
+    last_transition_time: Annotated[UtcTime, Field()]
+    observed_generation: Annotated[_Counter | None, Field()] = None
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class Status:
+    """The bookkeeping. Make a changed copy with `dataclasses.replace`."""
+
+    observed_generation: Annotated[
+        _Counter | None, Field(description="The metadata.generation that this status speaks about.")
+    ] = None
+    schedule: Annotated[str, Field(description="When the job runs, as the column SCHEDULE shows it.")] = ""
+    state: Annotated[
+        State | None,
+        Field(
+            description="Where the job is, in a word: Waiting, Running, CatchingUp, Retrying,"
+            " RetriesExhausted, Suspended or Invalid. For humans; programs read the conditions."
+        ),
+    ] = None
+    first_run_time: Annotated[UtcTime | None, Field(description="When the first run started.")] = None
+    last_run_time: Annotated[UtcTime | None, Field(description="When the newest run started.")] = None
+    last_success_time: Annotated[
+        UtcTime | None,
+        Field(
+            description="The last success: with backfill the newest slot that succeeded, otherwise when the"
+            " last good run started. It is what a command gets with passLastSuccess."
+        ),
+    ] = None
+    settled_through: Annotated[
+        UtcTime | None,
+        Field(description="Every slot at or before this time succeeded, was skipped or was marked."),
+    ] = None
+    next_run_time: Annotated[UtcTime | None, Field(description="The next slot.")] = None
+    missed: Annotated[_Counter, Field(description="How many slots are due and have not succeeded yet.")] = 0
+    skipped: Annotated[
+        _Counter,
+        Field(description="How many slots were skipped, by backfillLimit or startingDeadlineSeconds."),
+    ] = 0
+    error_count: Annotated[_Counter, Field(description="How many runs failed since the last success.")] = 0
+    last_error: Annotated[LastError | None, Field(description="The newest failure.")] = None
+    ongoing: Annotated[
+        Ongoing | None,
+        BeforeValidator(_complete_claim),
+        Field(description="The run that is claimed now."),
+    ] = None
+    retry: Annotated[Retry | None, Field(description="What the next attempt at a failed slot waits for.")] = (
+        None
+    )
+    history: Annotated[
+        tuple[HistoryEntry, ...],
+        AfterValidator(_newest),
+        Field(description="The runs that ended, newest first, at most 10."),
+    ] = ()
+    last_commands: Annotated[
+        tuple[CommandRecord, ...],
+        AfterValidator(_newest),
+        Field(description="The commands given by annotation, newest first, at most 10."),
+    ] = ()
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            description="Ready: the job is accepted and scheduled. LastRunSucceeded. CaughtUp: no slot is"
+            " missed. Stalled: a person must change the spec."
+        ),
+    ] = ()
+
+    @classmethod
+    def read(cls, raw: object) -> Self:
+        """Read `status`, dropping what can't be read, field by field.
+
+        A status edited by hand or written by another version must not stop the operator: what is lost is
+        found again from what exists.
+        """
+        if not isinstance(raw, Mapping):
+            return cls()
+        try:
+            return cast("Self", _STATUS.validate_python(raw))
+        except ValidationError as error:
+            return cast("Self", _read_rest(raw, error))
+
+    def write(self) -> dict[str, Any]:
+        """Return the JSON of `status`. What is absent is left out, so it must replace the old one whole."""
+        return cast(
+            "dict[str, Any]", _STATUS.dump_python(self, mode="json", by_alias=True, exclude_none=True)
+        )
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """Return the condition of this type."""
+        return next((condition for condition in self.conditions if condition.type == kind), None)
+
+
+def _read_rest(raw: Mapping[str, Any], error: ValidationError) -> Status:
+    rest = {key: _copy(value) for key, value in raw.items()}
+    while rest:
+        places: set[tuple[int | str, ...]] = set()
+        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+            # What lacks a required part is useless as a whole.
+            place = detail["loc"][:-1] if detail["type"] == "missing" else detail["loc"]
+            places.add(place)
+        # Deepest first, and from the end of a list, so that no index moves before its turn.
+        for place in sorted(places, key=_depth_and_place, reverse=True):
+            _drop(rest, place)
+        try:
+            return _STATUS.validate_python(rest)
+        except ValidationError as next_error:
+            error = next_error
+    return Status()
+
+
+def _depth_and_place(place: tuple[int | str, ...]) -> tuple[int, tuple[tuple[int, str], ...]]:
+    return len(place), tuple((part, "") if isinstance(part, int) else (0, part) for part in place)
+
+
+def _drop(rest: dict[str, Any], place: tuple[int | str, ...]) -> None:
+    holder: Any = rest
+    try:
+        for part in place[:-1]:
+            holder = holder[part]
+        del holder[place[-1]]
+    except (KeyError, IndexError, TypeError):
+        # Its holder has gone already, or the place can't be found: then the field as a whole goes.
+        rest.pop(str(place[0]) if place else "", None)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(item) for item in value]
+    return value
+
+
+_SPEC = TypeAdapter(Spec)
+_STATUS = TypeAdapter(Status)
