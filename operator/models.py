@@ -870,10 +870,22 @@ class LastError:
 class Retry:
     """The failures of a slot that is tried again."""
 
-    of: Annotated[str, Field(description="The hash of the template that failed: a mended one starts afresh.")]
+    of: Annotated[
+        str, Field(description="What failed, its generation and template: a mended one starts afresh.")
+    ]
     failures: Annotated[_Counter, Field(description="How many attempts of this template failed.")] = 0
     not_before: Annotated[
         UtcTime | None, Field(description="When the next attempt may start. Absent: at once.")
+    ] = None
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class Disregarded:
+    """What existed when the job was marked or reset, and so doesn't count any more."""
+
+    jobs: Annotated[tuple[str, ...], Field(description="The uids of the Jobs that existed then.")] = ()
+    successful_time: Annotated[
+        UtcTime | None, Field(description="The CronJob's lastSuccessfulTime of then.")
     ] = None
 
 
@@ -979,6 +991,10 @@ class Status:
     retry: Annotated[Retry | None, Field(description="What the next attempt at a failed slot waits for.")] = (
         None
     )
+    disregarded: Annotated[
+        Disregarded | None,
+        Field(description="What existed at the newest mark-success or reset: it doesn't count any more."),
+    ] = None
     history: Annotated[
         tuple[HistoryEntry, ...],
         AfterValidator(_newest),
