@@ -1,6 +1,6 @@
 """Where devcluster keeps its files: binaries in a cache, clusters in a state directory, both outside the repository.
 
-Only says where; makes, reads and removes nothing.
+Says where, and writes a file whole; knows nothing of what is in them.
 """
 
 from __future__ import annotations
@@ -25,3 +25,11 @@ def state_root() -> Path:
     """Return the folder that holds a folder for each cluster: below $XDG_STATE_HOME, else ~/.local/state."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base).absolute() / "crontabber-devcluster"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that only its owner can read; a reader sees the old or the new text, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.touch(mode=0o600)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
