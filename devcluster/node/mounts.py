@@ -146,7 +146,9 @@ def _unshare(flags: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _mount(source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None) -> None:
+def _mount(
+    source: str | None, target: str, kind: str | None, flags: int = 0, options: str | None = None
+) -> None:
     encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
     if _libc.mount(*encoded, ctypes.c_ulong(flags), None if options is None else options.encode()) != 0:
         code = ctypes.get_errno()

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devcluster.node.runtime import StartError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -30,10 +32,6 @@ _READ_BYTES = 256 * 1024
 _OUTPUT_DRAIN_SECONDS = 1.0
 """How long output may still come after the end, where a process that got away (macOS) holds the pipe."""
 _KILLED = 137
-
-
-class StartError(Exception):
-    """The command could not be executed; the message is the one that runc gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,5 +244,7 @@ class Spawner:
 
 def _write_secretly(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text)

@@ -30,9 +30,8 @@ class Backoff:
     first: timedelta = FIRST_DELAY
     longest: timedelta = LONGEST_DELAY
 
-    def after(self, ran_for: timedelta) -> Backoff:
-        """Return the backoff for the try after this one, which lasted `ran_for`."""
-        if ran_for >= FORGIVEN_AFTER:
-            return Backoff(timedelta(0), self.first, self.longest)
-        following = self.delay * 2 if self.delay else self.first
-        return Backoff(min(following, self.longest), self.first, self.longest)
+    def next_delay(self, ran_for: timedelta = timedelta(0)) -> tuple[timedelta, Backoff]:
+        """Return how long to wait after a try that lasted `ran_for`, and the backoff for the one after."""
+        delay = timedelta(0) if ran_for >= FORGIVEN_AFTER else self.delay
+        following = min(delay * 2 if delay else self.first, self.longest)
+        return delay, Backoff(following, self.first, self.longest)

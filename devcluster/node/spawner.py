@@ -113,11 +113,11 @@ def _watch(stream: socket.socket, woken: int, pid: int, memory_limit_bytes: int 
         if code is not None:
             return code, out_of_memory
         timeout = _MEMORY_CHECK_SECONDS if memory_limit_bytes else None
-        ready, _, _ = select.select([stream, woken], [], [], timeout)
+        ready, _, _ = select.select([stream.fileno(), woken], [], [], timeout)
         if woken in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, 4096)
-        if stream in ready:
+        if stream.fileno() in ready:
             commands = _received(stream)
             if not commands or b"K" in commands:
                 _kill(pid)
