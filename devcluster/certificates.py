@@ -6,7 +6,6 @@ Elliptic keys throughout, because they are made in a millisecond. The authority'
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,51 +17,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from devcluster.components import KeyFiles
+
 _VALID = timedelta(days=800)
 #: The machine's clock may be set back a little while the cluster runs.
 _BACKDATED = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyFiles:
-    """Where a cluster's keys and certificates are; all PEM, readable by their owner only."""
-
-    folder: Path
-
-    @property
-    def authority(self) -> Path:
-        """The certificate that clients check servers against, and servers clients."""
-        return self.folder / "ca.crt"
-
-    @property
-    def server(self) -> Path:
-        """The certificate of etcd, the API server and the controller manager, for 127.0.0.1."""
-        return self.folder / "server.crt"
-
-    @property
-    def server_key(self) -> Path:
-        """The server certificate's key."""
-        return self.folder / "server.key"
-
-    @property
-    def client(self) -> Path:
-        """The API server's certificate towards etcd and the node."""
-        return self.folder / "client.crt"
-
-    @property
-    def client_key(self) -> Path:
-        """The client certificate's key."""
-        return self.folder / "client.key"
-
-    @property
-    def service_accounts(self) -> Path:
-        """The private key that service accounts' tokens are signed with."""
-        return self.folder / "service-accounts.key"
-
-    @property
-    def service_accounts_public(self) -> Path:
-        """The key that the API server checks service accounts' tokens with."""
-        return self.folder / "service-accounts.pub"
 
 
 def write_keys(files: KeyFiles, *, authority_name: str, server_addresses: list[str], now: datetime) -> None:
@@ -79,8 +38,13 @@ def write_keys(files: KeyFiles, *, authority_name: str, server_addresses: list[s
     _write_certificate(files.authority, authority)
     for certificate_file, key_file, common_name, usages in (
         (
-            files.server, files.server_key, "devcluster",
-            [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],  # etcd's gateway is its own client
+            files.server,
+            files.server_key,
+            "devcluster",
+            [
+                ExtendedKeyUsageOID.SERVER_AUTH,
+                ExtendedKeyUsageOID.CLIENT_AUTH,
+            ],  # etcd's gateway is its own client
         ),
         (files.client, files.client_key, "kube-apiserver", [ExtendedKeyUsageOID.CLIENT_AUTH]),
     ):
@@ -90,7 +54,9 @@ def write_keys(files: KeyFiles, *, authority_name: str, server_addresses: list[s
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.SubjectAlternativeName(list(map(_general_name, server_addresses))), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName(list(map(_general_name, server_addresses))), critical=False
+            )
             .sign(authority_key, hashes.SHA256())
         )
         _write_certificate(certificate_file, certificate)

@@ -1,4 +1,4 @@
-"""The command line: `python -m devcluster …`. Reads arguments, prints; all that is done is done by `Cluster`."""
+"""The command line: `python -m devcluster …`. Reads arguments and prints; `Cluster` does the work."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from devcluster import build, images
-from devcluster.cluster import AlreadyUpError, Cluster, ClusterError, NoClusterError, names, remove, tail
-from devcluster.components import NODE_KINDS
+from devcluster.cluster import AlreadyUpError, Cluster, ClusterError, NoClusterError
+from devcluster.complaints import explain_end
 from devcluster.control import ControlError
+from devcluster.nodes import NODE_KINDS
+from devcluster.registry import check_name, command, layout_of, names, remove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from devcluster.supervisor import ComponentStatus
+    from devcluster.protocol import ComponentStatus
 
 _POLL_SECONDS = 0.3
+_DEFAULT_NODE = next(iter(NODE_KINDS))
 
 #: Exit codes of `status`.
 _SOMETHING_DIED = 1
@@ -81,19 +84,22 @@ def _parser() -> argparse.ArgumentParser:
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default="dev", help="the cluster's name (default: %(default)s)")
 
-    up = commands.add_parser("up", parents=[named], help="start a cluster, or change the images of one that is up")
+    up = commands.add_parser(
+        "up", parents=[named], help="start a cluster, or change the images of one that is up"
+    )
     up.add_argument(
         "--image",
         action="append",
         default=[],
-        metavar="NAME=DIR[,python=FILE]",
+        metavar="NAME=DIR[,python=FILE][,workingDir=PATH]",
         help="containers of this image run in this directory, with this Python (default: the directory's "
-        ".venv/bin/python, else the one devcluster runs on); repeatable",
+        ".venv/bin/python, else the one devcluster runs on), which they find at this path; repeatable",
     )
     up.add_argument(
         "--node",
         choices=NODE_KINDS,
-        help="process: pods run as local processes (default); instant: pods succeed at once; none: no node",
+        help="; ".join(f"{kind}: {what}" for kind, what in NODE_KINDS.items())
+        + f" (default: {_DEFAULT_NODE})",
     )
     up.add_argument(
         "--controller-manager-flag",
@@ -107,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--audit", action="store_true", help="log each request to the API server")
     up.add_argument(
-        "--foreground", action="store_true", help="stay, and take the cluster down at Ctrl-C or when this ends"
+        "--foreground",
+        action="store_true",
+        help="stay, and take the cluster down at Ctrl-C or when this ends",
     )
     up.set_defaults(run=_up)
 
@@ -119,20 +127,24 @@ def _parser() -> argparse.ArgumentParser:
         "status",
         parents=[named],
         help="tell what runs and what died",
-        description=f"Exit code 0: all runs; {_SOMETHING_DIED}: something died; {_NOT_UP}: the cluster is not up.",
+        description=f"Exit code 0: all runs; {_SOMETHING_DIED}: something died; {_NOT_UP}: it is not up.",
     )
     status.set_defaults(run=_status)
 
     logs = commands.add_parser("logs", parents=[named], help="print what components logged")
     logs.add_argument(
-        "component", nargs="?", help="etcd, kube-apiserver, kube-controller-manager, node, supervisor or audit; all"
+        "component",
+        nargs="?",
+        help="etcd, kube-apiserver, kube-controller-manager, node, supervisor or audit; all",
     )
     logs.add_argument("-f", "--follow", action="store_true", help="go on printing, until Ctrl-C")
     logs.add_argument("-n", "--lines", type=int, help="only the last lines (default: all of one, 20 of each)")
     logs.set_defaults(run=_logs)
 
     kubectl = commands.add_parser("kubectl", parents=[named], help="run kubectl in the cluster")
-    kubectl.add_argument("arguments", nargs=argparse.REMAINDER, help="kubectl's own; --name comes before them")
+    kubectl.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="kubectl's own; --name comes before them"
+    )
     kubectl.set_defaults(run=_kubectl)
 
     kubeconfig = commands.add_parser("kubeconfig", parents=[named], help="print the kubeconfig's path")
@@ -152,7 +164,7 @@ def _up(options: argparse.Namespace) -> int:
     try:
         cluster = Cluster.start(
             options.name,
-            node=options.node or NODE_KINDS[0],
+            node=options.node or _DEFAULT_NODE,
             images=given,
             controller_manager_flags=options.controller_manager_flag,
             api_server_flags=options.api_server_flag,
@@ -177,14 +189,16 @@ def _already_up(options: argparse.Namespace, given: dict[str, images.LocalImage]
     asked = options.controller_manager_flag or options.api_server_flag or options.audit or options.foreground
     if asked or (options.node and options.node != cluster.node_kind):
         message = (
-            f"the cluster {cluster.name!r} is up already (node: {cluster.node_kind}), and of what was asked only "
-            f"--image can be changed: `python -m devcluster down --name {cluster.name}` first"
+            f"the cluster {cluster.name!r} is up already (node: {cluster.node_kind}), and of what was asked "
+            f"only --image can be changed: {command('down', cluster.name)} first"
         )
         raise ClusterError(message)
     print(f"The cluster {cluster.name!r} is up already.")
     if given:
         cluster.set_images({**cluster.images, **given})
-        print(f"New containers take: {', '.join(f'{name}={image.directory}' for name, image in given.items())}")
+        print(
+            f"New containers take: {', '.join(f'{name}={image.directory}' for name, image in given.items())}"
+        )
     _print_hints(cluster)
     return 0
 
@@ -209,7 +223,8 @@ def _watch(cluster: Cluster) -> int:
             for each in cluster.components():
                 if each.state == "died" and each.pid not in told:
                     told.add(each.pid)
-                    print(f"devcluster: {_line(each)}{tail(cluster.log_path(each.name))}", file=sys.stderr)
+                    told_now = explain_end(each.name, each.exit_code, cluster.log_path(each.name))
+                    print(f"devcluster: {told_now}", file=sys.stderr)
             time.sleep(_POLL_SECONDS)
     except ControlError:
         print("devcluster: the cluster was taken down", file=sys.stderr)
@@ -236,7 +251,7 @@ def _status(options: argparse.Namespace) -> int:
         print(_line(each))
     died = [each for each in components if each.state == "died"]
     for each in died:
-        print(tail(cluster.log_path(each.name)))
+        print(f"\n{explain_end(each.name, each.exit_code, cluster.log_path(each.name))}")
     return _SOMETHING_DIED if died else 0
 
 
@@ -252,22 +267,28 @@ def _exit_text(code: int) -> str:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    cluster = Cluster.attach(options.name)
-    known = {path.stem: path for path in sorted(cluster.log_path("any").parent.glob("*.log"))}
+    check_name(options.name)
+    # Without asking whether the cluster is up: it is when it crashed that its logs are wanted.
+    known = {path.stem: path for path in sorted(layout_of(options.name).logs.glob("*.log"))}
+    if not known:
+        message = f"there is no cluster {options.name!r}: {command('up', options.name)} starts it"
+        raise NoClusterError(message)
     if options.component is not None and options.component not in known:
         message = f"there is no log of {options.component!r}: {', '.join(known)}"
         raise ClusterError(message)
     chosen: list[Path] = [known[options.component]] if options.component else list(known.values())
     lines = options.lines if options.lines is not None else (None if options.component else 20)
-    command = ["tail", "-n", "+1" if lines is None else str(lines), *(["-F"] if options.follow else [])]
-    return subprocess.run([*command, *map(str, chosen)], check=False).returncode
+    last = ["-n", "+1" if lines is None else str(lines)]
+    follow = ["-F"] if options.follow else []
+    return subprocess.run(["tail", *last, *follow, *map(str, chosen)], check=False).returncode
 
 
 def _kubectl(options: argparse.Namespace) -> int:
     cluster = Cluster.attach(options.name)
     binary = str(build.binaries(["kubectl"])["kubectl"])
     sys.stdout.flush()
-    os.execve(binary, ["kubectl", *options.arguments], os.environ | {"KUBECONFIG": str(cluster.kubeconfig)})
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    os.execve(binary, ["kubectl", *options.arguments], environment)  # noqa: S606 - there is to be no shell
 
 
 def _kubeconfig(options: argparse.Namespace) -> int:
@@ -280,10 +301,16 @@ def _list(_options: argparse.Namespace) -> int:
         try:
             cluster = Cluster.attach(name)
             states = {each.state for each in cluster.components()}
-            state = "up" if states <= {"running"} else f"up, with components {', '.join(sorted(states - {'running'}))}"
-            print(f"{name:<20} {state:<10} node: {cluster.node_kind:<8} https://127.0.0.1:{cluster.ports.api_server}")
+            state = (
+                "up"
+                if states <= {"running"}
+                else f"up, with components {', '.join(sorted(states - {'running'}))}"
+            )
+            print(
+                f"{name:<20} {state:<10} node: {cluster.node_kind:<8} https://127.0.0.1:{cluster.ports.api_server}"
+            )
         except (NoClusterError, ControlError):
-            print(f"{name:<20} crashed    (`python -m devcluster down --name {name}` removes it)")
+            print(f"{name:<20} crashed    ({command('down', name)} removes it)")
     return 0
 
 

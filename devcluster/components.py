@@ -1,4 +1,4 @@
-"""PURE. The command lines and configuration files of the control plane and the node.
+"""PURE. The command lines and configuration files of the control plane.
 
 Starts nothing, writes nothing.
 """
@@ -13,17 +13,12 @@ from typing import TYPE_CHECKING
 from devcluster.ports import ADDRESS, Ports
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from devcluster.certificates import KeyFiles
 
 ETCD = "etcd"
 API_SERVER = "kube-apiserver"
 CONTROLLER_MANAGER = "kube-controller-manager"
-NODE = "node"
-
-#: How a node's pods are run. A further kind is a further branch of `node_command` and of what calls it.
-NODE_KINDS = ("process", "instant", "none")
 
 #: The range of Services' addresses, and the API server's own Service in it.
 _SERVICE_RANGE = "10.96.0.0/16"
@@ -49,6 +44,47 @@ def node_user(node_name: str) -> tuple[str, tuple[str, ...]]:
     """Return who the node logs in as: an administrator, for it also binds pods, as a scheduler does."""
     return f"system:node:{node_name}", ("system:nodes", "system:masters")
 
+
+@dataclass(frozen=True, slots=True)
+class KeyFiles:
+    """Where a cluster's keys and certificates are; all PEM, readable by their owner only."""
+
+    folder: Path
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that clients check servers against, and servers clients."""
+        return self.folder / "ca.crt"
+
+    @property
+    def server(self) -> Path:
+        """The certificate of etcd, the API server and the controller manager, for 127.0.0.1."""
+        return self.folder / "server.crt"
+
+    @property
+    def server_key(self) -> Path:
+        """The server certificate's key."""
+        return self.folder / "server.key"
+
+    @property
+    def client(self) -> Path:
+        """The API server's certificate towards etcd and the node."""
+        return self.folder / "client.crt"
+
+    @property
+    def client_key(self) -> Path:
+        """The client certificate's key."""
+        return self.folder / "client.key"
+
+    @property
+    def service_accounts(self) -> Path:
+        """The private key that service accounts' tokens are signed with."""
+        return self.folder / "service-accounts.key"
+
+    @property
+    def service_accounts_public(self) -> Path:
+        """The key that the API server checks service accounts' tokens with."""
+        return self.folder / "service-accounts.pub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +124,9 @@ class Layout:
         return self.folder / "images.json"
 
     @property
-    def keys(self) -> Path:
+    def keys(self) -> KeyFiles:
         """Keys and certificates."""
-        return self.folder / "keys"
+        return KeyFiles(self.folder / "keys")
 
     @property
     def etcd(self) -> Path:
@@ -122,8 +158,9 @@ class Layout:
         return self.logs / f"{component}.log"
 
 
-def etcd_command(binary: Path, layout: Layout, keys: KeyFiles, ports: Ports) -> list[str]:
+def etcd_command(binary: Path, layout: Layout, ports: Ports) -> list[str]:
     """Return etcd's command: no fsync, for nothing here must survive the machine; closed to other users."""
+    keys = layout.keys
     client = f"https://{ADDRESS}:{ports.etcd}"
     peer = f"https://{ADDRESS}:{ports.etcd_peer}"
     return [
@@ -152,9 +189,15 @@ def etcd_command(binary: Path, layout: Layout, keys: KeyFiles, ports: Ports) -> 
 
 
 def api_server_command(
-    binary: Path, layout: Layout, keys: KeyFiles, ports: Ports, *, audit: bool, extra_flags: tuple[str, ...] = ()
+    binary: Path,
+    layout: Layout,
+    ports: Ports,
+    *,
+    audit: bool,
+    extra_flags: Sequence[str] = (),
 ) -> list[str]:
     """Return the API server's command; of a flag given twice the last one counts."""
+    keys = layout.keys
     audit_flags = [
         f"--audit-policy-file={layout.audit_policy}",
         f"--audit-log-path={layout.audit_log}",
@@ -184,21 +227,25 @@ def api_server_command(
         f"--kubelet-client-key={keys.client_key}",
         "--allow-privileged",
         "--profiling=false",
+        # Without it, SIGTERM would wait a minute for watches to end by themselves.
+        "--shutdown-watch-termination-grace-period=1s",
         *(audit_flags if audit else []),
         *extra_flags,
     ]
 
 
 def controller_manager_command(
-    binary: Path, layout: Layout, keys: KeyFiles, ports: Ports, *, extra_flags: tuple[str, ...] = ()
+    binary: Path, layout: Layout, ports: Ports, *, extra_flags: Sequence[str] = ()
 ) -> list[str]:
     """Return the controller manager's command; of a flag given twice the last one counts."""
+    keys = layout.keys
     kubeconfig = layout.controller_manager_kubeconfig
     return [
         str(binary),
         f"--kubeconfig={kubeconfig}",
         f"--authentication-kubeconfig={kubeconfig}",
         f"--authorization-kubeconfig={kubeconfig}",
+        "--authentication-skip-lookup",  # there are no client certificates to look up
         f"--bind-address={ADDRESS}",
         f"--secure-port={ports.controller_manager}",
         f"--tls-cert-file={keys.server}",
@@ -217,28 +264,6 @@ def controller_manager_command(
     ]
 
 
-def node_command(python: str, layout: Layout, ports: Ports, *, node_name: str, kind: str) -> list[str]:
-    """Return the command of the node that runs pods as local processes, or ends them at once (`instant`)."""
-    return [
-        python,
-        "-m",
-        "devcluster.node",
-        "--kubeconfig",
-        str(layout.node_kubeconfig),
-        "--name",
-        node_name,
-        "--address",
-        ADDRESS,
-        "--port",
-        str(ports.node),
-        "--state-dir",
-        str(layout.node),
-        "--images",
-        str(layout.images),
-        *(["--instant"] if kind == "instant" else []),
-    ]
-
-
 def kubeconfig(*, context: str, port: int, authority: bytes, user: str, token: str) -> str:
     """Return a kubeconfig with one context, which needs no other file. JSON, which is YAML."""
     cluster = {
@@ -251,7 +276,7 @@ def kubeconfig(*, context: str, port: int, authority: bytes, user: str, token: s
         "current-context": context,
         "clusters": [{"name": context, "cluster": cluster}],
         "users": [{"name": user, "user": {"token": token}}],
-        "contexts": [{"name": context, "context": {"cluster": context, "user": user, "namespace": "default"}}],
+        "contexts": [{"name": context, "context": {"cluster": context, "user": user}}],
     }
     return json.dumps(config, indent=2) + "\n"
 

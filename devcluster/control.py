@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from devcluster.ports import ADDRESS
-from devcluster.supervisor import ComponentSpec, ComponentStatus
+from devcluster.protocol import ComponentSpec, ComponentStatus
 
 if TYPE_CHECKING:
     import signal
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 class ControlError(Exception):
     """The supervisor could not be reached, or refused; the message says which."""
+
+
+class SupervisorGoneError(ControlError):
+    """Nothing listens where the supervisor did: it ended, and with it the cluster."""
 
 
 class Control:
@@ -59,6 +63,9 @@ class Control:
                 stream.write(json.dumps(request).encode() + b"\n")
                 stream.flush()
                 answer = json.loads(stream.readline())
+        except ConnectionRefusedError as error:
+            message = f"there is no supervisor on port {self._port}"
+            raise SupervisorGoneError(message) from error
         except (OSError, ValueError) as error:
             message = f"the supervisor on port {self._port} does not answer: {error}"
             raise ControlError(message) from error

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devcluster.paths import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_FORM = "NAME=DIR[,python=FILE][,workingDir=PATH]"
 
 
 class ImageError(Exception):
@@ -24,16 +26,33 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalImage:
-    """What stands for an image; both paths absolute."""
+    """What stands for an image. Make it with `of`, which checks the paths."""
 
     directory: str
-    """The containers' working directory, where no `workingDir` is set."""
+    """Where its containers run; absolute."""
     python: str
-    """The interpreter that `python` and `python3` mean in the container."""
+    """What `python` and `python3` mean in them; absolute."""
+    working_directory: str | None = None
+    """The path in the real image at which containers find `directory`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the image's ENV lines set."""
+    entrypoint: tuple[str, ...] = ()
+    """The image's ENTRYPOINT."""
+    command: tuple[str, ...] = ()
+    """The image's CMD."""
 
     @classmethod
-    def of(cls, directory: str | Path, python: str | Path | None = None) -> LocalImage:
-        """Check both paths and make them absolute. Raises ImageError.
+    def of(  # noqa: PLR0913 - each what one line of a Dockerfile says
+        cls,
+        directory: str | Path,
+        python: str | Path | None = None,
+        *,
+        working_directory: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        entrypoint: tuple[str, ...] = (),
+        command: tuple[str, ...] = (),
+    ) -> LocalImage:
+        """Check the paths and make them absolute. Raises ImageError.
 
         Without `python`: the directory's own .venv, else the interpreter that devcluster runs on. Links are
         kept, because it is by its path that Python knows its virtual environment.
@@ -50,18 +69,31 @@ class LocalImage:
         if not (interpreter.is_file() and os.access(interpreter, os.X_OK)):
             message = f"{interpreter} is no program that can be run"
             raise ImageError(message)
-        return cls(str(folder), str(interpreter))
+        if working_directory is not None and not working_directory.startswith("/"):
+            message = f"workingDir {working_directory!r} is no absolute path"
+            raise ImageError(message)
+        return cls(
+            os.path.normpath(folder),
+            str(interpreter),
+            working_directory,
+            environment or {},
+            entrypoint,
+            command,
+        )
 
 
 def parse(text: str) -> tuple[str, LocalImage]:
-    """Read `NAME=DIRECTORY` or `NAME=DIRECTORY,python=INTERPRETER`. Raises ImageError."""
-    name, separator, rest = text.partition("=")
-    directory, _, python = rest.partition(",python=")
-    if not (name and separator and directory):
-        message = f"{text!r} is no image: write NAME=DIRECTORY or NAME=DIRECTORY,python=INTERPRETER"
+    """Read an image of the form `NAME=DIR[,python=FILE][,workingDir=PATH]`. Raises ImageError."""
+    name, _, rest = text.partition("=")
+    directory, *options = rest.split(",")
+    pairs = [option.partition("=")[::2] for option in options]
+    given = dict(pairs)
+    wrong = [key for key, value in pairs if key not in ("python", "workingDir") or not value]
+    if not (name and directory) or wrong:
+        message = f"{text!r} is no image: write {_FORM}"
         raise ImageError(message)
     try:
-        return name, LocalImage.of(directory, python or None)
+        return name, LocalImage.of(directory, given.get("python"), working_directory=given.get("workingDir"))
     except ImageError as error:
         message = f"image {name}: {error}"
         raise ImageError(message) from error
@@ -71,9 +103,33 @@ def read(path: Path) -> dict[str, LocalImage]:
     """Return the map in the file, empty when there is none."""
     if not path.exists():
         return {}
-    return {name: LocalImage(**image) for name, image in json.loads(path.read_text(encoding="utf-8")).items()}
+    return {name: _from_file(entry) for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def write(path: Path, images: Mapping[str, LocalImage]) -> None:
     """Write the map; a node that reads at the same time sees the old or the new one."""
-    write_atomically(path, json.dumps({name: asdict(image) for name, image in images.items()}, indent=2) + "\n")
+    entries = {name: _to_file(image) for name, image in images.items()}
+    write_atomically(path, json.dumps(entries, indent=2) + "\n")
+
+
+def _to_file(image: LocalImage) -> dict[str, Any]:
+    entry = {
+        "directory": image.directory,
+        "python": image.python,
+        "workingDir": image.working_directory,
+        "env": dict(image.environment),
+        "entrypoint": list(image.entrypoint),
+        "cmd": list(image.command),
+    }
+    return {key: value for key, value in entry.items() if value}
+
+
+def _from_file(entry: Mapping[str, Any]) -> LocalImage:
+    return LocalImage(
+        entry["directory"],
+        entry["python"],
+        entry.get("workingDir"),
+        entry.get("env", {}),
+        tuple(entry.get("entrypoint", ())),
+        tuple(entry.get("cmd", ())),
+    )

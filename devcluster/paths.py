@@ -1,4 +1,4 @@
-"""Where devcluster keeps its files: binaries in a cache, clusters in a state directory, both outside the repository.
+"""Where devcluster keeps its files: built binaries in a cache, clusters in a state directory.
 
 Says where, and writes a file whole; knows nothing of what is in them.
 """

@@ -12,8 +12,8 @@ import socket
 from dataclasses import dataclass
 
 _BLOCK = 10
-#: Below the range from which systems take ports for outgoing connections (Linux from 32768, macOS from 49152),
-#: so that none is taken while a component is down, and below Kubernetes' NodePorts (from 30000).
+#: Below where systems take ports for outgoing connections (Linux from 32768, macOS from 49152), so none is
+#: taken while a component is down, and below Kubernetes' NodePorts (from 30000).
 _RANGE = range(20000, 30000, _BLOCK)
 
 ADDRESS = "127.0.0.1"

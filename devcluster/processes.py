@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterable
 
 _PR_SET_PDEATHSIG = 1
@@ -29,7 +29,7 @@ _CREATION_TOLERANCE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process, told apart from a later one with the same number (a number is used again, also after a reboot)."""
+    """A process, told apart from a later one of the same number (numbers are used again)."""
 
     pid: int
     created: float
@@ -46,7 +46,7 @@ class ProcessIdentity:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            return abs(process.create_time() - self.created) < _CREATION_TOLERANCE_SECONDS
+            return bool(abs(process.create_time() - self.created) < _CREATION_TOLERANCE_SECONDS)
         except psutil.NoSuchProcess:
             return False
 
@@ -86,7 +86,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 def descendants(pid: int) -> list[psutil.Process]:
     """Return all processes below this one, or none when it ended."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 
@@ -110,7 +110,9 @@ def of_session(leader: ProcessIdentity) -> list[psutil.Process]:
     return members
 
 
-def kill_all(find: Callable[[], Iterable[psutil.Process]], *, within_seconds: float = 10) -> list[psutil.Process]:
+def kill_all(
+    find: Callable[[], Iterable[psutil.Process]], *, within_seconds: float = 10
+) -> list[psutil.Process]:
     """Kill what `find` returns, with all below it, until it returns nothing; return those that would not end.
 
     It looks again after each round, because a process may start another one until the moment it is killed.

@@ -1,9 +1,9 @@
 """Owns the processes of one cluster, and ends them all when it is told to or when its owner ends.
 
-Run as `python -m devcluster.supervisor`; it forks into two. The *supervisor* starts components, tells of those
-that died, and ends all. The *guardian*, its parent, does nothing but end what is left should the supervisor
-itself be killed. It restarts nothing, decides nothing about Kubernetes, and has no threads (the kernel ends
-children with the thread that started them).
+Run as `python -m devcluster.supervisor`; it forks into two. The *supervisor* starts components, tells of
+those that died, and ends all. The *guardian*, its parent, only ends what is left should the supervisor itself
+be killed. It restarts nothing, decides nothing about Kubernetes, and has no threads (the kernel ends children
+with the thread that started them).
 
 It answers one JSON line for one JSON line on its loopback socket; a request carries the cluster's secret.
 """
@@ -38,38 +38,9 @@ from devcluster.processes import (
     of_session,
     reap_children,
 )
+from devcluster.protocol import ComponentSpec, ComponentStatus
 
 _REQUEST_TIMEOUT_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ComponentSpec:
-    """How a component is started."""
-
-    name: str
-    command: list[str]
-    log: str
-    """The file that its standard output and error are appended to."""
-    environment: dict[str, str]
-    grace_seconds: float = 0
-    """For one that has processes of its own: how long it may take to end them when the cluster ends.
-
-    What is left of them when it ended is killed. 0: it has none, and is killed at once.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class ComponentStatus:
-    """What became of a component."""
-
-    name: str
-    state: str
-    """`running`, `paused` (stopped by SIGSTOP), `stopped` or `killed` (as asked for), `died` (by itself)."""
-    pid: int
-    since: str
-    """RFC 3339 UTC: when it was started, or ended."""
-    exit_code: int | None
-    """As subprocess has it: -N for signal N; None while it runs."""
 
 
 @dataclass(slots=True)
@@ -163,23 +134,23 @@ class Supervisor:
         if not hmac.compare_digest(str(request["secret"]).encode(), self._secret.encode()):
             return {"error": "wrong secret"}
         self._reap()
+        answer: dict[str, Any] = {}
         match request["operation"]:
             case "status":
-                return {"components": [asdict(each.status()) for each in self._components.values()]}
+                answer = {"components": [asdict(each.status()) for each in self._components.values()]}
             case "start":
-                return self._start(ComponentSpec(**request["spec"]))
+                answer = self._start(ComponentSpec(**request["spec"]))
             case "spec":
-                return {"spec": asdict(self._components[request["name"]].spec)}
+                answer = {"spec": asdict(self._components[request["name"]].spec)}
             case "signal":
-                return self._signal(request["name"], signal.Signals(request["signal"]), request["asked"])
+                answer = self._signal(request["name"], signal.Signals(request["signal"]), request["asked"])
             case "detach":
                 self._detach()
-                return {}
             case "end":
                 self._ending = True
-                return {}
             case other:
-                return {"error": f"unknown operation {other!r}"}
+                answer = {"error": f"unknown operation {other!r}"}
+        return answer
 
     def _start(self, spec: ComponentSpec) -> dict[str, Any]:
         known = self._components.get(spec.name)
@@ -188,7 +159,7 @@ class Supervisor:
         with Path(spec.log).open("ab") as log:
             log.write(f"--- {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {' '.join(spec.command)}\n".encode())
             log.flush()
-            process = subprocess.Popen(  # noqa: S603 - the command comes from the cluster's owner
+            process = subprocess.Popen(
                 spec.command,
                 env=spec.environment,
                 cwd=Path(spec.log).parent,
@@ -222,7 +193,9 @@ class Supervisor:
     def _kill_orphans(self) -> None:
         """Kill what a component that ended has left: a machine's processes end with the machine."""
         own = {component.pid for component in self._components.values() if component.runs}
-        kill_all(lambda: [child for child in psutil.Process().children() if child.pid not in own], within_seconds=5)
+        kill_all(
+            lambda: [child for child in psutil.Process().children() if child.pid not in own], within_seconds=5
+        )
 
     def _end_all(self) -> None:
         """End all components and all that they started."""
@@ -242,7 +215,7 @@ class Supervisor:
 
 
 def _guard(supervisor: int, state: Path) -> None:
-    """Wait for the supervisor's end, then kill all that is left, and remove the state of an owner that ended."""
+    """Wait for the supervisor's end, kill all that is left, and remove the state if the owner ended."""
     me = ProcessIdentity.of(os.getpid())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.kill(supervisor, signal.SIGTERM))
@@ -255,7 +228,10 @@ def _guard(supervisor: int, state: Path) -> None:
     kill_all(lambda: [*descendants(me.pid), *of_session(me)])
     reap_children()
     if code == OWNER_ENDED:
-        shutil.rmtree(state, ignore_errors=True)
+        # Moved first, so that a new cluster of the name never meets a half-removed folder.
+        ended = state.with_name(f".{state.name}.ended-{me.pid}")
+        state.rename(ended)
+        shutil.rmtree(ended, ignore_errors=True)
 
 
 #: The supervisor's exit code when it ended because its owner did.
@@ -269,7 +245,7 @@ def main() -> None:
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--lifeline-fd", type=int, required=True)
     arguments = parser.parse_args()
-    # Neither descriptor may reach the components: one that held the socket would hold the ports' block for ever.
+    # Neither descriptor may reach the components: one that held the socket would hold the block of ports.
     os.set_inheritable(arguments.listen_fd, False)
     os.set_inheritable(arguments.lifeline_fd, False)
     secret = json.loads((arguments.state / "cluster.json").read_text(encoding="utf-8"))["secret"]
