@@ -623,6 +623,11 @@ class Spec:
         return parse_schedule(self.schedule or "", self.time_zone)
 
     @property
+    def schedule_text(self) -> str:
+        """The column SCHEDULE: the cron text as it was given, or `every 45m`, or `every 1d @ 05:00 UTC`."""
+        return self.schedule if self.schedule is not None else self.slots.describe()
+
+    @property
     def passes_run_time(self) -> bool:
         """Whether `args` mention the run time."""
         return _mentions(self.args, "RUN_TIME")
