@@ -14,7 +14,7 @@ import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -120,7 +120,7 @@ class Api:
         self.access = access
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Api:
+    async def __aenter__(self) -> Self:
         """Open the pool of connections."""
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=self.access.tls or True)
         self._session = aiohttp.ClientSession(connector=connector, headers=self.access.headers)
@@ -150,8 +150,8 @@ class Api:
     async def follow(self, path: str, **query: str) -> AsyncIterator[Listing | Change]:
         """Yield a `Listing` of the objects, then a `Change` for each change, for ever.
 
-        Another `Listing` comes whenever changes may have been missed: what is not in it no longer exists. Outlives
-        every failure of the API server.
+        Another `Listing` comes whenever changes may have been missed: what is not in it no longer exists.
+        Outlives every failure of the API server.
         """
         pause = _Pause()
         while True:
@@ -201,9 +201,7 @@ class Api:
                 async for event in self._watch(path, watch, seconds):
                     kind, changed = event["type"], event["object"]
                     if kind == "ERROR":
-                        raise ApiError(
-                            changed.get("code", 0), changed.get("reason", ""), changed.get("message", "")
-                        )
+                        _raise_error_event(changed)
                     version = changed["metadata"]["resourceVersion"]
                     pause.reset()
                     if kind != "BOOKMARK":
@@ -290,6 +288,10 @@ async def insist(call: Callable[[], Awaitable[_T]]) -> _T:
         except TRANSIENT as error:
             _log.debug("the API server can't be reached: %s", error)
         await pause.wait()
+
+
+def _raise_error_event(status: Mapping[str, Any]) -> NoReturn:
+    raise ApiError(status.get("code", 0), status.get("reason", ""), status.get("message", ""))
 
 
 async def _raise_for_status(response: aiohttp.ClientResponse) -> None:

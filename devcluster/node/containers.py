@@ -51,7 +51,10 @@ class ContainerWorker:
         around: Surroundings,
         on_change: Callable[[], None],
     ) -> None:
-        """`pod` returns the newest version of the pod; `on_change` is called after every change of `record`."""
+        """`pod` returns the newest version of the pod.
+
+        `on_change` is called after every change of `record`.
+        """
         self.container = container
         self.record = ContainerRecord(Waiting("ContainerCreating"))
         self.has_started = asyncio.Event()

@@ -1,4 +1,7 @@
-"""Tells what happens to pods in Events, as the kubelet does. Events never hold anything up and may be lost."""
+"""Tells what happens to pods in Events, as the kubelet does.
+
+Events never hold anything up and may be lost.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Expands ``$(NAME)`` and ``$$`` as Kubernetes does. Pure.
 
-The rules are those of Kubernetes' own ``third_party/forked/golang/expansion``: a name that is not known, and a
-reference that is never closed, stay as they were written; ``$$`` is a literal dollar, so ``$$(NAME)`` becomes
-the text ``$(NAME)``. This is not shell syntax: ``$NAME`` and ``${NAME}`` are left to the shell.
+The rules are those of Kubernetes' own ``third_party/forked/golang/expansion``: a name that is not known, and
+a reference that is never closed, stay as they were written; ``$$`` is a literal dollar, so ``$$(NAME)``
+becomes the text ``$(NAME)``. This is not shell syntax: ``$NAME`` and ``${NAME}`` are left to the shell.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\((?P<name>[^)]*)\))")
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """The text with every known ``$(NAME)`` replaced, once: what a value brings in is not expanded again."""
+    """Replace every known ``$(NAME)``, once: what a value brings in is not expanded again."""
 
     def replacement(match: re.Match[str]) -> str:
         if match["dollar"]:

@@ -43,7 +43,7 @@ class NodeFacts:
 
 
 def quantity(text: str | float) -> Decimal:
-    """The number that a Kubernetes quantity such as ``500m`` or ``1Gi`` stands for; `FieldError` for others."""
+    """Return what a Kubernetes quantity such as ``500m`` or ``1Gi`` stands for; `FieldError` for others."""
     match = _QUANTITY.fullmatch(str(text).strip())
     if match is None or match["suffix"] not in _SUFFIXES:
         msg = f"not a quantity: {text!r}"
@@ -56,7 +56,7 @@ def quantity(text: str | float) -> Decimal:
 
 
 def field_value(pod: Manifest, field_path: str, node: NodeFacts) -> str:
-    """The value of a ``fieldRef``; an annotation or label that is absent is the empty string."""
+    """Return the value of a ``fieldRef``; an annotation or label that is absent is the empty string."""
     metadata: Manifest = pod["metadata"]
     subscript = _SUBSCRIPT.fullmatch(field_path)
     if subscript is not None:
@@ -81,7 +81,7 @@ def field_value(pod: Manifest, field_path: str, node: NodeFacts) -> str:
 
 
 def resource_value(pod: Manifest, reference: Manifest, container_name: str, node: NodeFacts) -> str:
-    """The value of a ``resourceFieldRef``: divided, rounded up. A limit that isn't set is the node's size."""
+    """Return the value of a ``resourceFieldRef``: divided, rounded up; an unset limit is the node's size."""
     wanted = reference.get("containerName") or container_name
     containers = [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
     container = next((each for each in containers if each["name"] == wanted), None)

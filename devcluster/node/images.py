@@ -6,13 +6,13 @@ the node runs::
     {
       "webapp": {"directory": "/home/me/webapp", "python": "/home/me/venv/bin/python"},
       "webapp:2": {"directory": "/home/me/webapp2", "env": {"DJANGO_SETTINGS_MODULE": "site.settings"}},
-      "registry.example/team/site": {"directory": "site", "workingDir": "/app", "entrypoint": ["./run"], "cmd": ["web"]}
+      "registry.example/team/site": {"directory": "site", "workingDir": "/app", "cmd": ["./run", "web"]}
     }
 
-``directory`` (required; relative to the file's own folder) is where containers of the image run. ``python`` is what ``python`` and ``python3``
-mean in them: the node's own interpreter where it isn't given. ``workingDir`` is where the directory appears in the
-real image: the node makes that path mean the directory (see `pathmap` and `mounts`). ``env``, ``entrypoint`` and
-``cmd`` are what the image's Dockerfile would set.
+``directory`` (required; relative to the file's own folder) is where containers of the image run. ``python``
+is what ``python`` and ``python3`` mean in them: the node's own interpreter where it isn't given.
+``workingDir`` is where the directory appears in the real image: the node makes that path mean the directory
+(see `pathmap` and `mounts`). ``env``, ``entrypoint`` and ``cmd`` are what the image's Dockerfile would set.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 class ImageConfigError(Exception):

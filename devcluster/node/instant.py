@@ -1,8 +1,8 @@
 """Finishes pods without running anything: for benchmarks of thousands of pods.
 
 A pod's annotation ``devcluster/result`` says how its containers end, one or more of these, comma-separated:
-``fail`` (exit code 1), ``exit=N``, ``oom`` (137, OOMKilled), ``hang`` (until it is stopped), ``seconds=N`` (after so
-long). Without it they succeed at once.
+``fail`` (exit code 1), ``exit=N``, ``oom`` (137, OOMKilled), ``hang`` (until it is stopped), ``seconds=N``
+(after so long). Without it they succeed at once.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class InstantContainer:
         """End as a killed process."""
         self._end(_KILLED)
 
-    async def execute(self, command: Sequence[str], timeout_seconds: float) -> int:  # noqa: ARG002 - nothing is run
+    async def execute(self, command: Sequence[str], timeout_seconds: float) -> int:  # noqa: ARG002
         """Succeed: probes of what isn't there are good."""
         return 0
 
@@ -102,7 +102,7 @@ class InstantRuntime:
     async def prepare(self, pod: Manifest) -> None:
         """Need nothing."""
 
-    async def start(self, pod: Manifest, container: Manifest, attempt: int) -> InstantContainer:  # noqa: ARG002 - all alike
+    async def start(self, pod: Manifest, container: Manifest, attempt: int) -> InstantContainer:  # noqa: ARG002
         """Return a container that ends as the pod's annotation says."""
         annotations = pod["metadata"].get("annotations") or {}
         try:
@@ -110,6 +110,9 @@ class InstantRuntime:
         except ValueError as error:
             raise NotReadyError("CreateContainerConfigError", str(error)) from error
         return InstantContainer(result, container.get("image", ""))
+
+    async def finish(self, pod: Manifest) -> None:
+        """Have nothing to free."""
 
     async def release(self, pod: Manifest) -> None:
         """Have nothing to forget."""

@@ -1,20 +1,17 @@
-"""Containers as local processes: turns a pod's container into a command, an environment, a directory and mounts.
+"""Containers as local processes: a pod's container becomes a command, an environment, a directory, mounts.
 
 A container's world, and how it differs from a real one:
 
 * its directory is the image's (`images`), shared by all containers of the image and with this machine;
-* its environment is clean: PATH (the image's Python first), HOME (a directory of the pod's own), HOSTNAME, where the
-  API server is, the image's and the pod's variables, and nothing of the node's;
-* its volumes, service account directory and termination message file are at their paths where this machine has mount
-  namespaces (`mounts`: Linux, as root or with user namespaces). Elsewhere those paths are rewritten in command, args,
-  environment and working directory (`pathmap`), so a program that has ``/var/run/secrets/kubernetes.io/serviceaccount``
-  or ``/dev/termination-log`` built in does not find it;
+* its environment is clean: PATH (the image's Python first), HOME (a directory of the pod's own), HOSTNAME,
+  where the API server is, the image's and the pod's variables, and nothing of the node's;
+* its volumes, service account directory and termination message file are at their paths where this machine
+  has mount namespaces (`mounts`: Linux, as root or with user namespaces). Elsewhere those paths are rewritten
+  in command, args, environment and working directory (`pathmap`), so a program that has
+  ``/var/run/secrets/kubernetes.io/serviceaccount`` or ``/dev/termination-log`` built in does not find it;
 * network, users, and all else are this machine's: two containers that listen on the same port collide, and
-  securityContext, CPU limits and preStop hooks are ignored. A memory limit is watched (Linux): a container over it
-  is killed as OOMKilled.
-
-Files of a pod, below ``<state directory>/pods/<namespace>_<name>_<uid>/``: ``volumes/<volume>/``, ``home/`` and, per
-container, ``containers/<name>/<attempt>.log`` and ``<attempt>.termination``.
+  securityContext, CPU limits and preStop hooks are ignored. A memory limit is watched (Linux): a container
+  over it is killed as OOMKilled.
 """
 
 from __future__ import annotations
@@ -25,15 +22,12 @@ import hashlib
 import itertools
 import logging
 import os
-import shutil
 import sys
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devcluster.node.api import TRANSIENT, Api, ApiError
 from devcluster.node.environment import Environment, container_environment
 from devcluster.node.expansion import expand
 from devcluster.node.fields import FieldError, NodeFacts, quantity
@@ -42,29 +36,16 @@ from devcluster.node.logs import ContainerLog, last_lines
 from devcluster.node.pathmap import PathMap
 from devcluster.node.processes import Order, Process, Spawner
 from devcluster.node.runtime import Ended, NotReadyError, StartError
-from devcluster.node.sources import (
-    MissingSourceError,
-    Source,
-    SourceName,
-    Sources,
-    environment_sources,
-    source_of,
-    volume_sources,
-)
+from devcluster.node.sources import MissingSourceError, environment_sources
 from devcluster.node.status import MESSAGE_LIMIT_BYTES, clip, ended_reason
-from devcluster.node.volumes import (
-    Mount,
-    TokenRequest,
-    VolumeError,
-    VolumeFile,
-    mounts,
-    token_requests,
-    volume_directory,
-    volume_files,
-)
+from devcluster.node.storage import PodStorage, write_file
+from devcluster.node.volumes import Mount, VolumeError, VolumeFile, mounts, volume_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from devcluster.node.api import Api
 
     Manifest = Mapping[str, Any]
 
@@ -74,59 +55,39 @@ _SYSTEM_PATH = (
     if sys.platform == "darwin"
     else "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
-_RENEW_TOKEN_AT = 0.8
-"""The part of its life after which a token is renewed, as the kubelet does."""
-_RENEWAL_RETRY_SECONDS = 30
 _TERMINATION_PATH = "/dev/termination-log"
-_NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
-class _Files:
-    """Where the files of a pod are."""
+class _Run:
+    """One run of a container: what is run, and where it leaves what it says."""
 
-    pod: Path
+    order: Order
+    log: Path
+    termination: Path
+    falls_back_to_log: bool
 
-    @property
-    def volumes(self) -> Path:
-        return self.pod / "volumes"
 
-    @property
-    def home(self) -> Path:
-        return self.pod / "home"
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine gives to containers."""
 
-    def container(self, name: str) -> Path:
-        return self.pod / "containers" / name
-
-    def log(self, name: str, attempt: int) -> Path:
-        return self.container(name) / f"{attempt}.log"
-
-    def termination(self, name: str, attempt: int) -> Path:
-        return self.container(name) / f"{attempt}.termination"
+    spawner: Spawner
+    state_directory: Path
+    use_mounts: bool
+    """Whether containers get a file system view of their own; otherwise paths are rewritten."""
 
 
 class LocalContainer:
     """A container that runs as a process of this machine."""
 
-    def __init__(
-        self,
-        spawner: Spawner,
-        order: Order,
-        process: Process,
-        image: Image,
-        container: Manifest,
-        files: _Files,
-        attempt: int,
-    ) -> None:
+    def __init__(self, spawner: Spawner, image: Image, run: _Run, process: Process) -> None:
         """Take over a process whose command was executed."""
         self.container_id = f"process://{uuid.uuid4().hex}"
         self.image_id = f"directory://{image.directory}"
         self._spawner = spawner
-        self._order = order
+        self._run = run
         self._process = process
-        self._container = container
-        self._log = files.log(container["name"], attempt)
-        self._termination = files.termination(container["name"], attempt)
         self._executions = itertools.count()
 
     async def wait(self) -> Ended:
@@ -145,8 +106,8 @@ class LocalContainer:
 
     async def execute(self, command: Sequence[str], timeout_seconds: float) -> int:
         """Run a command in the container's environment, directory and mounts; its output is dropped."""
-        file = self._order.file.with_suffix(f".{next(self._executions)}.exec")
-        order = replace(self._order, command=command, file=file, memory_limit_bytes=None)
+        file = self._run.order.file.with_suffix(f".{next(self._executions)}.exec")
+        order = replace(self._run.order, command=command, file=file, memory_limit_bytes=None)
         process = await self._spawner.run(order, lambda _chunk: None)
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -156,12 +117,11 @@ class LocalContainer:
 
     def _message(self, exit_code: int) -> str:
         message = b""
-        with contextlib.suppress(OSError), self._termination.open("rb") as file:
-            file.seek(max(0, self._termination.stat().st_size - MESSAGE_LIMIT_BYTES))
-            message = file.read()
-        falls_back = self._container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
-        if not message and falls_back and exit_code != 0:
-            message = last_lines(self._log)
+        with contextlib.suppress(OSError), self._run.termination.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MESSAGE_LIMIT_BYTES))
+            message = file.read(MESSAGE_LIMIT_BYTES)
+        if not message and exit_code != 0 and self._run.falls_back_to_log:
+            message = last_lines(self._run.log)
         return clip(message, MESSAGE_LIMIT_BYTES)
 
 
@@ -170,57 +130,50 @@ class LocalRuntime:
 
     survives_restarts = False
 
-    def __init__(
-        self,
-        api: Api,
-        images: Images,
-        spawner: Spawner,
-        node: NodeFacts,
-        state_directory: Path,
-        *,
-        use_mounts: bool,
-    ) -> None:
-        """`use_mounts`: give containers a file system view of their own; False rewrites paths instead."""
-        self._api = api
+    def __init__(self, api: Api, images: Images, node: NodeFacts, machine: Machine) -> None:
+        """Start nothing yet."""
+        self._storage = PodStorage(api, node, machine.state_directory)
         self._images = images
-        self._spawner = spawner
         self._node = node
-        self._state = state_directory
-        self._use_mounts = use_mounts
+        self._machine = machine
         self._logs: dict[Path, ContainerLog] = {}
-        self._renewals: dict[str, asyncio.Task[None]] = {}
         self._services = {
             "KUBERNETES_SERVICE_HOST": api.access.host,
             "KUBERNETES_SERVICE_PORT": str(api.access.port),
             "KUBERNETES_SERVICE_PORT_HTTPS": str(api.access.port),
         }
 
+    def forget_all_but(self, uids: Iterable[str]) -> None:
+        """Remove the files of all other pods: they went while no node was there."""
+        self._storage.keep_only(uids)
+
     async def prepare(self, pod: Manifest) -> None:
         """Write the pod's volumes; raises `VolumeError` if something for them is missing."""
-        files = self._files(pod)
-        for directory in (files.volumes, files.home):
-            directory.mkdir(parents=True, exist_ok=True)
-        sources = await self._read_sources(pod, volume_sources(pod))
-        for volume in pod["spec"].get("volumes") or ():
-            directory = volume_directory(volume, files.volumes)
-            content = volume_files(volume, pod, sources, self._node)
-            _make_directory(volume, directory)
-            for file in content:
-                _write(directory, file)
-        requests = token_requests(pod)
-        if requests:
-            first = min([await self._write_token(pod, request) for request in requests])
-            self._renewals[pod["metadata"]["uid"]] = asyncio.create_task(
-                self._renew_tokens(pod, requests, first)
-            )
+        await self._storage.prepare(pod)
+
+    async def finish(self, pod: Manifest) -> None:
+        """Remove all of the pod's files but its logs."""
+        await self._storage.finish(pod)
+
+    async def release(self, pod: Manifest) -> None:
+        """Remove all of the pod's files."""
+        await self._storage.release(pod)
 
     async def start(self, pod: Manifest, container: Manifest, attempt: int) -> LocalContainer:
-        """Start a container; raises `NotReadyError` while its image or configuration is missing, and `StartError`."""
+        """Start a container.
+
+        Raises `NotReadyError` while its image or configuration is missing, and `StartError`.
+        """
         image = self._image(container)
-        files, name = self._files(pod), container["name"]
+        files, name = self._storage.files(pod), container["name"]
         files.container(name).mkdir(parents=True, exist_ok=True)
-        order = await self._order(pod, container, image, attempt)
-        log = ContainerLog(files.log(name, attempt))
+        run = _Run(
+            await self._order(pod, container, image, attempt),
+            files.log(name, attempt),
+            files.termination(name, attempt),
+            container.get("terminationMessagePolicy") == "FallbackToLogsOnError",
+        )
+        log = ContainerLog(run.log)
         self._logs[log.path] = log
         for old in (files.log(name, attempt - 2), files.termination(name, attempt - 2)):
             old.unlink(missing_ok=True)
@@ -231,7 +184,7 @@ class LocalRuntime:
                 self._logs.pop(log.path, None)
 
         try:
-            process = await self._spawner.run(order, on_output)
+            process = await self._machine.spawner.run(run.order, on_output)
         except OSError as error:
             on_output(b"")
             raise NotReadyError("CreateContainerError", str(error)) from error
@@ -240,30 +193,12 @@ class LocalRuntime:
         except StartError:
             await process.wait()
             raise
-        return LocalContainer(self._spawner, order, process, image, container, files, attempt)
-
-    async def release(self, pod: Manifest) -> None:
-        """Remove the pod's files."""
-        renewal = self._renewals.pop(pod["metadata"]["uid"], None)
-        if renewal is not None:
-            renewal.cancel()
-        await asyncio.to_thread(shutil.rmtree, self._files(pod).pod, ignore_errors=True)
-
-    def keep_only(self, uids: Iterable[str]) -> None:
-        """Remove the files of all other pods: they went while no node was there."""
-        keep = set(uids)
-        for directory in (self._state / "pods").glob("*_*_*"):
-            if directory.name.rpartition("_")[2] not in keep:
-                shutil.rmtree(directory, ignore_errors=True)
+        return LocalContainer(self._machine.spawner, image, run, process)
 
     def log(self, pod: Manifest, container_name: str, attempt: int) -> tuple[Path, ContainerLog | None]:
         """Return the log file of a run of a container, and what writes to it if it still runs."""
-        path = self._files(pod).log(container_name, attempt)
+        path = self._storage.files(pod).log(container_name, attempt)
         return path, self._logs.get(path)
-
-    def _files(self, pod: Manifest) -> _Files:
-        metadata = pod["metadata"]
-        return _Files(self._state / "pods" / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}")
 
     def _image(self, container: Manifest) -> Image:
         name = container.get("image", "")
@@ -281,11 +216,11 @@ class LocalRuntime:
             if image
             else "this node has no such image: map it to a directory"
         )
-        msg = f'failed to pull and unpack image "{name}": failed to resolve reference "{name}": not found ({why})'
+        msg = f'failed to pull and unpack image "{name}": not found: {why}'
         raise NotReadyError("ErrImagePull", msg)
 
     async def _order(self, pod: Manifest, container: Manifest, image: Image, attempt: int) -> Order:
-        files = self._files(pod)
+        files = self._storage.files(pod)
         environment = await self._environment(pod, container)
         command = environment.expand_all(container.get("command") or ())
         arguments = environment.expand_all(container.get("args") or ())
@@ -294,17 +229,11 @@ class LocalRuntime:
             arguments = arguments or [*image.command]
         if not command + arguments:
             raise NotReadyError("CreateContainerError", "no command specified")
-        mounted = self._mounts(pod, container, image, files, environment, attempt)
+        mounted = self._mounts(pod, container, image, environment, attempt)
         directory = container.get("workingDir") or image.working_directory or str(image.directory)
-        variables = {
-            "PATH": self._path(image),
-            "HOME": str(files.home),
-            "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
-            **image.environment,
-            **environment.variables,
-        }
+        variables = {**image.environment, **environment.variables}
         words = command + arguments
-        if not self._use_mounts:
+        if not self._machine.use_mounts:
             paths = PathMap({mount.target: str(mount.source) for mount in mounted})
             words = [paths.rewrite(word) for word in words]
             variables = {key: paths.rewrite(value) for key, value in variables.items()}
@@ -313,9 +242,14 @@ class LocalRuntime:
         stage.mkdir(exist_ok=True)
         return Order(
             command=words,
-            environment=variables,
+            environment={
+                "PATH": self._path(image),
+                "HOME": str(files.home),
+                "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
+                **variables,
+            },
             directory=directory,
-            mounts=mounted if self._use_mounts else (),
+            mounts=mounted if self._machine.use_mounts else (),
             stage=stage,
             file=files.container(container["name"]) / f"{attempt}.order",
             memory_limit_bytes=_memory_limit_bytes(container),
@@ -323,7 +257,7 @@ class LocalRuntime:
 
     async def _environment(self, pod: Manifest, container: Manifest) -> Environment:
         try:
-            sources = await self._read_sources(pod, environment_sources(container))
+            sources = await self._storage.read_sources(pod, environment_sources(container))
             environment = container_environment(pod, container, sources, self._node, self._services)
         except (MissingSourceError, FieldError, VolumeError) as error:
             raise NotReadyError("CreateContainerConfigError", str(error)) from error
@@ -335,35 +269,15 @@ class LocalRuntime:
             )
         return environment
 
-    async def _read_sources(self, pod: Manifest, names: Iterable[SourceName]) -> Sources:
-        namespace = pod["metadata"]["namespace"]
-        wanted = sorted(names, key=lambda name: (name.kind, name.name))
-        results = await asyncio.gather(*(self._read_source(namespace, name) for name in wanted))
-        return Sources(
-            namespace, {name: source for name, source in zip(wanted, results, strict=True) if source}
-        )
-
-    async def _read_source(self, namespace: str, name: SourceName) -> Source | None:
-        try:
-            manifest = await self._api.get(f"/api/v1/namespaces/{namespace}/{name.kind}s/{name.name}")
-        except ApiError as error:
-            if error.code == _NOT_FOUND:
-                return None
-            raise VolumeError(str(error)) from error
-        except TRANSIENT as error:
-            msg = f"the API server can't be reached: {error}"
-            raise VolumeError(msg) from error
-        return source_of(name.kind, manifest)
-
     def _mounts(
         self,
         pod: Manifest,
         container: Manifest,
         image: Image,
-        files: _Files,
         environment: Environment,
         attempt: int,
     ) -> tuple[Mount, ...]:
+        files = self._storage.files(pod)
         volumes = {each["name"]: each for each in pod["spec"].get("volumes") or ()}
         directories = {name: volume_directory(volume, files.volumes) for name, volume in volumes.items()}
         try:
@@ -374,10 +288,10 @@ class LocalRuntime:
             raise NotReadyError("CreateContainerConfigError", str(error)) from error
         missing = next((mount for mount in wanted if not mount.source.exists()), None)
         if missing is not None:
-            msg = f'failed to prepare subPath for volumeMount at {missing.target} of container "{container["name"]}"'
+            msg = f"failed to prepare subPath for volumeMount at {missing.target}: no {missing.source.name}"
             raise NotReadyError("CreateContainerConfigError", msg)
         termination = files.termination(container["name"], attempt)
-        termination.touch(mode=0o666)
+        termination.write_bytes(b"")
         own = [
             Mount(termination, container.get("terminationMessagePath") or _TERMINATION_PATH, read_only=False)
         ]
@@ -393,70 +307,14 @@ class LocalRuntime:
             return f"{directory}:{_SYSTEM_PATH}"
         # a link elsewhere would make Python forget its virtual environment, so a script it is
         key = hashlib.sha256(os.fsencode(image.python)).hexdigest()[:16]
-        wrappers = self._state / "python" / key
+        wrappers = self._machine.state_directory / "python" / key
         for name in ("python", "python3"):
             wrapper = wrappers / name
             if not wrapper.exists():
-                _write(wrappers, VolumeFile(name, f'#!/bin/sh\nexec "{image.python}" "$@"\n'.encode(), 0o755))
+                write_file(
+                    wrappers, VolumeFile(name, f'#!/bin/sh\nexec "{image.python}" "$@"\n'.encode(), 0o755)
+                )
         return f"{wrappers}:{directory}:{_SYSTEM_PATH}"
-
-    async def _write_token(self, pod: Manifest, request: TokenRequest) -> float:
-        """Ask for a token and write it; returns after how many seconds it has to be renewed."""
-        metadata = pod["metadata"]
-        account = pod["spec"].get("serviceAccountName") or "default"
-        body: dict[str, Any] = {
-            "spec": {
-                "audiences": [request.audience] if request.audience else [],
-                "expirationSeconds": request.expiration_seconds,
-                "boundObjectRef": {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                },
-            }
-        }
-        path = f"/api/v1/namespaces/{metadata['namespace']}/serviceaccounts/{account}/token"
-        try:
-            token = (await self._api.create(path, body))["status"]["token"]
-        except (ApiError, *TRANSIENT) as error:
-            msg = f'MountVolume.SetUp failed for volume "{request.volume}" : failed to fetch token: {error}'
-            raise VolumeError(msg) from error
-        _write(
-            self._files(pod).volumes / request.volume, VolumeFile(request.path, token.encode(), request.mode)
-        )
-        return request.expiration_seconds * _RENEW_TOKEN_AT
-
-    async def _renew_tokens(
-        self, pod: Manifest, requests: Sequence[TokenRequest], first_seconds: float
-    ) -> None:
-        pause_seconds = first_seconds
-        while True:
-            await asyncio.sleep(pause_seconds)
-            try:
-                pause_seconds = min([await self._write_token(pod, request) for request in requests])
-            except (VolumeError, OSError) as error:
-                _log.debug("%s: %s", pod["metadata"]["name"], error)
-                pause_seconds = _RENEWAL_RETRY_SECONDS
-
-
-def _make_directory(volume: Manifest, directory: Path) -> None:
-    """Make a volume's directory, or check that a hostPath is what it is said to be."""
-    if "hostPath" not in volume:
-        directory.mkdir(parents=True, exist_ok=True)
-        return
-    kind = volume["hostPath"].get("type") or ""
-    try:
-        if kind == "DirectoryOrCreate":
-            directory.mkdir(parents=True, exist_ok=True)
-        elif kind == "FileOrCreate":
-            directory.touch()
-    except OSError as error:
-        msg = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}'
-        raise VolumeError(msg) from error
-    if not directory.exists() or (kind == "Directory" and not directory.is_dir()):
-        msg = f'MountVolume.SetUp failed for volume "{volume["name"]}" : hostPath type check failed: {directory} is not a {kind or "path"}'
-        raise VolumeError(msg)
 
 
 def _make_sub_path(volume: Manifest, mount: Manifest, directory: Path, environment: Environment) -> None:
@@ -466,17 +324,6 @@ def _make_sub_path(volume: Manifest, mount: Manifest, directory: Path, environme
         path = directory / sub_path
         if not path.exists():
             path.mkdir(parents=True)
-
-
-def _write(directory: Path, file: VolumeFile) -> None:
-    """Write a file whole: who reads at the same time sees the old or the new one."""
-    path = directory / file.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(file.content)
-    new.chmod(file.mode)
-    new.replace(path)
 
 
 def _memory_limit_bytes(container: Manifest) -> int | None:

@@ -1,8 +1,9 @@
 """Containers' output: written to files line by line as it is printed, read back for ``kubectl logs``.
 
-An entry of a file is the CRI's: ``<RFC 3339 time with nanoseconds> stdout <F|P> <text>``; P is a piece of a line that
-goes on in the next entry (longer than 16 KiB), or a last line without a newline. A container's stdout and stderr
-are one pipe, which keeps their order exact; every entry therefore says stdout. Files are not rotated.
+An entry of a file is the CRI's: ``<RFC 3339 time with nanoseconds> stdout <F|P> <text>``; P is a piece of a
+line that goes on in the next entry (longer than 16 KiB), or a last line without a newline. A container's
+stdout and stderr are one pipe, which keeps their order exact; every entry therefore says stdout. Files are
+not rotated.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class LineSplitter:
         self._rest = b""
 
     def feed(self, chunk: bytes, at_nanoseconds: int) -> bytes:
-        """Return the entries that are complete with this output; b"" ends the stream, and an unfinished line with it."""
+        """Return the entries that are complete with this output.
+
+        b"" ends the stream, and an unfinished line with it.
+        """
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         entries = [entry for line in lines for entry in _entries(line, b"F", at_nanoseconds)]
         while len(self._rest) > _PIECE_BYTES:

@@ -1,13 +1,16 @@
 """Gives a process a file system view of its own: mount namespaces on Linux. Runs in the forked child only.
 
 As root, or where unprivileged user namespaces are allowed, every path that a pod mounts (volumes, the service
-account's directory, the termination message file) is really there for its process, and for nobody else; nothing
-is ever created on this machine's own file systems. A mountPath whose parent does not have it is made to exist by
-covering that parent with a small tmpfs in which everything else of the parent is bound; entries that appear in
-a covered directory later are therefore not seen by a running container.
+account's directory, the termination message file) is really there for its process, and for nobody else;
+nothing is ever created on this machine's own file systems. A mountPath whose parent does not have it is made
+to exist by covering that parent with a small tmpfs in which everything else of the parent is bound; entries
+that appear in a covered directory later are therefore not seen by a running container.
 
 Standard library only: this is imported by the spawner, which has no site-packages.
 """
+
+# pathlib would be most of what the spawner loads
+# ruff: noqa: PTH102, PTH103, PTH112, PTH115, PTH116, PTH120, PTH123, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -17,7 +20,6 @@ import errno
 import os
 import stat
 import sys
-from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUSER = 0x10000000
@@ -52,9 +54,13 @@ def enter() -> None:
         _unshare(_CLONE_NEWNS)
     else:
         _unshare(_CLONE_NEWUSER | _CLONE_NEWNS)
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
 
 
@@ -62,7 +68,10 @@ class View:
     """The file system as one container sees it; made after `enter`, before exec."""
 
     def __init__(self, stage: str) -> None:
-        """Start from the machine's own view. `stage` is an empty directory, used where "/" itself needs an entry."""
+        """Start from the machine's own view.
+
+        `stage` is an empty directory, used where "/" itself needs an entry.
+        """
         self._stage = stage
         self._covered: set[str] = set()  # directories that take new entries without touching the machine
         self._own: set[str] = set()  # trees that are this container's altogether

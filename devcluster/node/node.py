@@ -1,4 +1,7 @@
-"""The node as a whole: puts its rooms together, hands each pod to a worker, and ends everything at the end."""
+"""The node as a whole.
+
+Puts its rooms together, hands each pod to a worker, and ends everything at the end.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import os
 import resource
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devcluster.node.api import Access, Api, Listing
@@ -19,7 +21,7 @@ from devcluster.node.events import Events
 from devcluster.node.fields import NodeFacts
 from devcluster.node.images import Images
 from devcluster.node.instant import InstantRuntime
-from devcluster.node.local import LocalRuntime
+from devcluster.node.local import LocalRuntime, Machine
 from devcluster.node.pods import PodWorker
 from devcluster.node.presence import Identity, Presence, allocatable
 from devcluster.node.processes import Spawner
@@ -28,6 +30,7 @@ from devcluster.node.server import LogServer, NoLogError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from devcluster.node.logs import ContainerLog
     from devcluster.node.runtime import Runtime
@@ -63,7 +66,8 @@ class Settings:
 async def run_node(settings: Settings) -> None:
     """Run a node until SIGTERM or SIGINT; then all its containers are killed.
 
-    Raises `StateInUseError`, `ImageConfigError`, OSError if the port is taken, `ApiError` if the API server refuses.
+    Raises `StateInUseError`, `ImageConfigError`, OSError if the port is taken, `ApiError` if the API server
+    refuses.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -91,9 +95,8 @@ async def _runtime(settings: Settings, api: Api, spawner: Spawner) -> Runtime:
     )
     _log.info("containers %s", how)
     facts = NodeFacts(settings.name, settings.address, allocatable())
-    return LocalRuntime(
-        api, Images(settings.images), spawner, facts, settings.state_directory, use_mounts=use_mounts
-    )
+    machine = Machine(spawner, settings.state_directory, use_mounts)
+    return LocalRuntime(api, Images(settings.images), facts, machine)
 
 
 class _Node:
@@ -149,7 +152,7 @@ class _Node:
             if isinstance(news, Listing):
                 listed = {pod["metadata"]["uid"]: pod for pod in news.objects}
                 if is_first and isinstance(self._runtime, LocalRuntime):
-                    self._runtime.keep_only(listed)
+                    self._runtime.forget_all_but(listed)
                 is_first = False
                 for uid in self._workers.keys() - listed.keys():
                     self._workers[uid].removed()
@@ -173,8 +176,7 @@ class _Node:
     async def _run_pod(self, worker: PodWorker, uid: str) -> None:
         try:
             await worker.run()
-        except Exception:
-            # one pod's mishap must not end the others
+        except Exception:  # noqa: BLE001 - one pod's mishap must not end the others
             _log.exception("pod %s is given up", worker.pod["metadata"]["name"])
             worker.end_with_node()
         finally:

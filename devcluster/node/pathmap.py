@@ -6,9 +6,9 @@ mountPath is replaced by the volume's real directory. The rule:
 
 * a mountPath counts only as a whole path or as a whole leading part of one: ``/etc/app`` is replaced in
   ``/etc/app``, ``/etc/app/x`` and ``--config=/etc/app/x``, never in ``/etc/apple`` or ``/srv/etc/app``;
-* what stands before it may be anything but a character of a longer path (letters, digits and ``_ - . ~ % @ + /``),
-  or ``://`` or ``:///``, so that ``sqlite:////data/db`` and ``file:///data/x`` work and ``http://host/data`` is
-  left alone;
+* what stands before it may be anything but a character of a longer path (letters, digits and ``_ - . ~ % @ +
+  /``), or ``://`` or ``:///``, so that ``sqlite:////data/db`` and ``file:///data/x`` work and
+  ``http://host/data`` is left alone;
 * of nested mountPaths the longest counts, and what is put in is not looked at again.
 
 A path that a program has built in, or reads from a file, is beyond this.
@@ -42,7 +42,7 @@ class PathMap:
         return re.compile(f"{_BEFORE}(?:{'|'.join(re.escape(path) for path in known)}){_AFTER}")
 
     def rewrite(self, text: str) -> str:
-        """The text with every mapped path in it replaced by the real one."""
+        """Replace every mapped path in the text by the real one."""
         if self._pattern is None or "/" not in text:
             return text
         return self._pattern.sub(lambda match: self.real_paths[match[0]], text)

@@ -1,8 +1,8 @@
 """One worker a pod: from being bound to this node until the pod no longer exists.
 
-The order of things is the kubelet's: volumes, init containers one after the other, sidecars kept running, main
-containers together; a pod that is deleted or past its deadline gets SIGTERM, its grace period and SIGKILL; the last
-status is written before the pod is let go.
+The order of things is the kubelet's: volumes, init containers one after the other, sidecars kept running,
+main containers together; a pod that is deleted or past its deadline gets SIGTERM, its grace period and
+SIGKILL; the last status is written before the pod is let go.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class PodWorker:
                 self._finished = True
                 self._publisher.changed()
                 await self._publisher.flush()
+                await self._around.runtime.finish(self.pod)
             await self._let_go()
             await self._around.runtime.release(self.pod)
         finally:
@@ -176,7 +177,10 @@ class PodWorker:
             await running
 
     async def _stop(self, live: asyncio.Task[None]) -> None:
-        """End the containers: SIGTERM, and SIGKILL after the grace period, which may be shortened meanwhile."""
+        """End the containers.
+
+        SIGTERM, and SIGKILL after the grace period, which may be shortened meanwhile.
+        """
         begun = time.monotonic()
         self._stopping.set()
         for worker in self._workers.values():
@@ -225,9 +229,7 @@ class PodWorker:
         if any(each is container for each in spec.get("initContainers") or ()):
             # an init container is done once it succeeded; a sidecar never is
             policy = "Always" if is_sidecar(container) else "Never" if policy == "Never" else "OnFailure"
-        return ContainerWorker(
-            lambda: self.pod, container, policy, self._around, self._changed
-        )
+        return ContainerWorker(lambda: self.pod, container, policy, self._around, self._changed)
 
     def _changed(self) -> None:
         self._publisher.changed()
@@ -288,7 +290,10 @@ class PodWorker:
                 self._workers[each["name"]].take_over(_record(each))
 
     def _resume(self) -> bool:
-        """Account for the processes that ended with an earlier node; True if the containers are to be started again."""
+        """Account for the processes that ended with an earlier node.
+
+        True if the containers are to be started again.
+        """
         now = datetime.now(UTC)
         policy: Policy = self.pod["spec"].get("restartPolicy") or "Always"
         mains = [worker.record.state for worker in self._mains]

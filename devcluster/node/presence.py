@@ -75,7 +75,10 @@ class Presence:
         await insist(lambda: self._api.patch(f"{self._path}/status", patch, STRATEGIC_MERGE_PATCH))
 
     async def watch(self) -> None:
-        """Follow the Node for ever: registers it anew when it is deleted, makes it Ready when it no longer is."""
+        """Follow the Node for ever.
+
+        Registers it anew when it is deleted, makes it Ready when it no longer is.
+        """
         selector = f"metadata.name={self._identity.name}"
         async for news in self._api.follow("/api/v1/nodes", fieldSelector=selector):
             nodes = news.objects if isinstance(news, Listing) else () if news.is_removed else (news.object,)

@@ -56,7 +56,10 @@ async def watch_probe(
     address: str,
     on_result: Callable[[bool, str], None],
 ) -> None:
-    """Probe for ever; `on_result` hears each time a threshold is reached: whether it is good, and the last message."""
+    """Probe for ever.
+
+    `on_result` hears each time a threshold is reached: whether it is good, and the last message.
+    """
     schedule = Schedule.of(probe)
     await asyncio.sleep(schedule.initial_delay_seconds)
     good, in_a_row = False, 0
@@ -95,7 +98,10 @@ async def check(
 
 
 def port_number(port: str | int, container: Manifest) -> int:
-    """Return a port given as a number or as the name of one of the container's; `ProbeFailedError` if there is none."""
+    """Return a port given as a number or as the name of one of the container's.
+
+    `ProbeFailedError` if there is none.
+    """
     if isinstance(port, int) or port.isdecimal():
         return int(port)
     for each in container.get("ports") or ():

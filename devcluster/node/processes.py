@@ -61,7 +61,10 @@ class Process:
     """One process, with everything that it started. All of it is gone when `wait` returns."""
 
     def __init__(self, stream: socket.socket, output: int, on_output: Callable[[bytes], None]) -> None:
-        """Take over both descriptors; `on_output` gets what the process prints, as it comes, and b"" at its end."""
+        """Take over both descriptors.
+
+        `on_output` gets what the process prints, as it comes, and b"" at its end.
+        """
         self._loop = asyncio.get_running_loop()
         self._stream = stream
         self._output = output
@@ -189,7 +192,10 @@ class Spawner:
         return Process(stream, output, on_output)
 
     async def stop(self) -> None:
-        """Let the spawner end. Processes end by themselves when this process does, or are killed by their owner."""
+        """Let the spawner end.
+
+        Processes end by themselves when this process does, or are killed by their owner.
+        """
         async with self._lock:
             await self._disconnect()
 
@@ -199,9 +205,7 @@ class Spawner:
         readable, writable = os.pipe()
         try:
             socket.send_fds(control, [f"{order_file}\n".encode()], [there.fileno(), writable])
-            if not await asyncio.get_running_loop().sock_recv(control, 1):
-                msg = "the spawner is gone"
-                raise ConnectionError(msg)
+            await _expect_byte(control, "the spawner is gone")
         except BaseException:
             here.close()
             os.close(readable)
@@ -215,7 +219,7 @@ class Spawner:
         if self._control is None:
             here, there = socket.socketpair()
             with there:
-                # isolated, without site-packages and with a clean environment: small, so that its forks are too
+                # isolated, without site-packages: small, so that its forks are too
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     *("-I", "-S", "-B", "-c", _BOOTSTRAP, str(_PACKAGE_PARENT), str(there.fileno())),
@@ -225,11 +229,11 @@ class Spawner:
                     start_new_session=True,  # Ctrl-C is for the node
                 )
             here.setblocking(False)
-            answer = await asyncio.get_running_loop().sock_recv(here, 1)
-            if not answer:
+            try:
+                answer = await _expect_byte(here, "the process that starts containers could not start")
+            except BaseException:
                 here.close()
-                msg = "the process that starts containers could not start"
-                raise ConnectionError(msg)
+                raise
             self._control, self._has_mounts = here, answer == b"M"
         return self._control
 
@@ -240,6 +244,13 @@ class Spawner:
         if self._process is not None:
             await self._process.wait()
             self._process = None
+
+
+async def _expect_byte(control: socket.socket, otherwise: str) -> bytes:
+    answer = await asyncio.get_running_loop().sock_recv(control, 1)
+    if not answer:
+        raise ConnectionError(otherwise)
+    return answer
 
 
 def _write_secretly(path: Path, text: str) -> None:

@@ -17,10 +17,16 @@ _GATHER_SECONDS = 0.03
 
 
 class StatusPublisher:
-    """Writes a pod's status whenever it changed: one write at a time, always the newest, until it is accepted."""
+    """Writes a pod's status whenever it changed.
+
+    One write at a time, always the newest, until it is accepted.
+    """
 
     def __init__(self, api: Api, path: str, uid: str, status: Callable[[], Mapping[str, Any]]) -> None:
-        """`status` returns the status as it is now; `path` is the pod's, and `uid` keeps its successor untouched."""
+        """`status` returns the status as it is now.
+
+        `path` is the pod's, and `uid` keeps its successor untouched.
+        """
         self._api = api
         self._path = f"{path}/status"
         self._uid = uid

@@ -1,7 +1,7 @@
 """Whether and when a container that ended is started again. Pure.
 
-The delays are the kubelet's: the first restart is immediate, then 10 s, doubling up to 5 minutes, counted from
-the container's end; a container that ran for 10 minutes starts over.
+The delays are the kubelet's: the first restart is immediate, then 10 s, doubling up to 5 minutes, counted
+from the container's end; a container that ran for 10 minutes starts over.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ def restarts(policy: Policy, exit_code: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The delay before the next try, which doubles with every try; frozen, so the next one is another Backoff."""
+    """The delay before the next try, which doubles with every try.
+
+    Frozen, so the next one is another Backoff.
+    """
 
     delay: timedelta = timedelta(0)
     first: timedelta = FIRST_DELAY

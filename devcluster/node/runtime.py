@@ -1,4 +1,4 @@
-"""What a pod's worker needs of the thing that runs containers: the seam between `pods` and `local` or `instant`.
+"""What a pod's worker needs of whatever runs containers: the seam between `pods` and `local` or `instant`.
 
 Only names and shapes; nothing is run here.
 """
@@ -75,5 +75,8 @@ class Runtime(Protocol):
     async def start(self, pod: Manifest, container: Manifest, attempt: int) -> RunningContainer:
         """Start a container for the n-th time, counted from 0. Raises `NotReadyError` and `StartError`."""
 
+    async def finish(self, pod: Manifest) -> None:
+        """Free what a pod that runs no more containers doesn't need: all but its logs."""
+
     async def release(self, pod: Manifest) -> None:
-        """Forget all about a pod that no longer exists: volumes, logs."""
+        """Forget all about a pod that no longer exists."""

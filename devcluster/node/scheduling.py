@@ -1,7 +1,7 @@
 """Binds pods to this node: there is no kube-scheduler in a devcluster.
 
-A pod waits as long as it has scheduling gates, its node selector or required node affinity does not match, or the
-node is cordoned. Resources, taints and spreading are not looked at: the node takes everything.
+A pod waits as long as it has scheduling gates, its node selector or required node affinity does not match, or
+the node is cordoned. Resources, taints and spreading are not looked at: the node takes everything.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _term_matches(term: Manifest, node: Manifest) -> bool:
     return bool(expressions) and all(_expression_matches(each, values) for each, values in expressions)
 
 
-def _expression_matches(expression: Manifest, values: Mapping[str, str]) -> bool:
+def _expression_matches(expression: Manifest, values: Mapping[str, str]) -> bool:  # noqa: PLR0911 - a table
     value = values.get(expression["key"])
     wanted: Sequence[str] = expression.get("values") or ()
     match expression["operator"]:

@@ -49,7 +49,10 @@ class LogSource(Protocol):
 
 
 def attempt_to_read(record: ContainerRecord, container: str, pod: str, *, previous: bool) -> int:
-    """Return the run of a container whose log is meant, counted from 0; raises `NoLogError` as a kubelet would."""
+    """Return the run of a container whose log is meant, counted from 0.
+
+    Raises `NoLogError` as a kubelet would.
+    """
     if previous:
         if record.last is None or not record.last.container_id:
             msg = f'previous terminated container "{container}" in pod "{pod}" not found'

@@ -3,20 +3,23 @@
 Three kinds of process, all of this file, none of which the node's own memory is copied into:
 
 * the **spawner**, one a node: forks a keeper for each request and then forgets it;
-* a **keeper**, one a container: forks the container's process, reports its end, and ends every process that the
-  container left behind, those that made themselves a session of their own included (on Linux; elsewhere those of
-  the container's process group);
+* a **keeper**, one a container: forks the container's process, reports its end, and ends every process that
+  the container left behind, those that made themselves a session of their own included (on Linux; elsewhere
+  those of the container's process group);
 * the **container**: the pod's command, in a session of its own.
 
 Nothing outlives the node, however it ends: a keeper that sees its connection to the node closed kills its
 container's processes and leaves; a container whose keeper is killed is killed by the kernel (Linux).
 
-The wire. The node asks the spawner by sending the path of a JSON file (`Order`, removed once read), a newline and
-two descriptors: a stream to the keeper and the write end of the output. The spawner answers one byte. On the
-stream the keeper tells, a JSON object a line, ``{"started": pid}`` or ``{"failed": message}``, then
-``{"exit": code, "out_of_memory": bool}``; the node sends ``T`` for SIGTERM to the container's process group and
-``K`` to kill everything.
+The wire. The node asks the spawner by sending the path of a JSON file (`Order`, removed once read), a newline
+and two descriptors: a stream to the keeper and the write end of the output. The spawner answers one byte. On
+the stream the keeper tells, a JSON object a line, ``{"started": pid}`` or ``{"failed": message}``, then
+``{"exit": code, "out_of_memory": bool}``; the node sends ``T`` for SIGTERM to the container's process group
+and ``K`` to kill everything.
 """
+
+# pathlib would be most of what this process loads
+# ruff: noqa: PTH108, PTH110, PTH112, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -106,7 +109,10 @@ def _keep(stream_fd: int, output_fd: int, order_path: str) -> None:
 
 
 def _watch(stream: socket.socket, woken: int, pid: int, memory_limit_bytes: int | None) -> tuple[int, bool]:
-    """Wait for the container's process; obey the node meanwhile. Returns the exit code and whether memory ran out."""
+    """Wait for the container's process; obey the node meanwhile.
+
+    Returns the exit code and whether memory ran out.
+    """
     out_of_memory = False
     while True:
         code = _reap(pid)
@@ -215,7 +221,7 @@ def _execute(command: list[str], environment: dict[str, str]) -> None:
     problem = None
     for candidate in candidates:
         try:
-            os.execve(candidate, command, encoded)
+            os.execve(candidate, command, encoded)  # noqa: S606 - this is what it is for
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(candidate):
                 problem = problem or error
@@ -258,7 +264,10 @@ def _kill(pid: int) -> None:
 
 
 def _descendants(root: int) -> list[int]:
-    """Return every process below this one. Orphans are adopted by the keeper (a subreaper), so none is missed."""
+    """Return every process below this one.
+
+    Orphans are adopted by the keeper (a subreaper), so none is missed.
+    """
     if not _LINUX:
         return []
     children = _children if os.path.exists(f"/proc/self/task/{os.getpid()}/children") else _scanned_children()
@@ -292,7 +301,10 @@ def _scanned_children() -> Callable[[int], list[int]]:
 
 
 def _memory_of_tree(limit_bytes: int) -> int:
-    """Return the memory of the container in bytes: resident sizes, and where those exceed the limit what is not shared."""
+    """Return the memory of the container in bytes.
+
+    Resident sizes, and where those exceed the limit what is not shared.
+    """
     pids = _descendants(os.getpid())
     pages = [_read(f"/proc/{pid}/statm").split()[1:2] for pid in pids]
     resident = sum(int(page) for each in pages for page in each) * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,8 @@
 """What the API is told about a pod: phase, conditions, container statuses. Pure.
 
-The rules are the kubelet's (``getPhase`` in ``pkg/kubelet/kubelet_pods.go``, ``pkg/kubelet/status/generate.go``).
-Containers are described by frozen records; only `pod_status` knows the API's shapes.
+The rules are the kubelet's (``getPhase`` in ``pkg/kubelet/kubelet_pods.go``,
+``pkg/kubelet/status/generate.go``). Containers are described by frozen records; only `pod_status` knows the
+API's shapes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from devcluster.node.restarts import Policy
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
+
+    from devcluster.node.restarts import Policy
 
     Manifest = Mapping[str, Any]
 
@@ -87,7 +88,10 @@ class Progress:
 
 
 def is_sidecar(container: Manifest) -> bool:
-    """Tell whether an init container is a sidecar: runs beside the main containers and doesn't hold completion."""
+    """Tell whether an init container is a sidecar.
+
+    Runs beside the main containers and doesn't hold completion.
+    """
     return container.get("restartPolicy") == "Always"
 
 
@@ -128,7 +132,7 @@ def pod_status(pod: Manifest, progress: Progress, address: str, now: datetime) -
     return status
 
 
-def pod_phase(spec: Manifest, records: Mapping[str, ContainerRecord], *, finished: bool) -> Phase:
+def pod_phase(spec: Manifest, records: Mapping[str, ContainerRecord], *, finished: bool) -> Phase:  # noqa: PLR0911 - the kubelet's order of questions
     """Return the phase that follows from the containers' records."""
     policy: Policy = spec.get("restartPolicy") or "Always"
     inits = [each for each in spec.get("initContainers") or () if not is_sidecar(each)]
@@ -202,7 +206,7 @@ def _has_main_started(spec: Manifest, records: Mapping[str, ContainerRecord]) ->
 
 
 def _unaccounted_ended(spec: Manifest, progress: Progress, now: datetime) -> dict[str, ContainerRecord]:
-    """Main containers of a finished pod that never got to run count as lost, as the kubelet has it."""
+    """Count main containers of a finished pod that never got to run as lost, as the kubelet does."""
     records = dict(progress.records)
     inits = [records[each["name"]] for each in spec.get("initContainers") or () if not is_sidecar(each)]
     if not all(isinstance(record.state, Terminated) and record.state.exit_code == 0 for record in inits):

@@ -1,8 +1,8 @@
 """What a pod's volumes hold and where a container mounts them. Pure: nothing is written here.
 
-Supported: configMap, secret, downwardAPI, projected (these, and service account tokens), emptyDir and hostPath.
-The files are written once, when the pod starts; unlike on a kubelet a later change of a ConfigMap or Secret is not
-carried into running pods. Tokens are renewed (see `local`).
+Supported: configMap, secret, downwardAPI, projected (these, and service account tokens), emptyDir and
+hostPath. The files are written once, when the pod starts; unlike on a kubelet a later change of a ConfigMap
+or Secret is not carried into running pods. Tokens are renewed (see `local`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def volume_files(
     kind = next((each for each in _WRITTEN_BY_THE_NODE if each in volume), None)
     if kind is None:
         unsupported = ", ".join(key for key in volume if key != "name")
-        msg = f'MountVolume.SetUp failed for volume "{volume["name"]}" : not supported by a devcluster: {unsupported}'
+        what = f"not supported by a devcluster: {unsupported}"
+        msg = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {what}'
         raise VolumeError(msg)
     whole = volume[kind]
     mode = int(whole.get("defaultMode", _DEFAULT_MODE))
@@ -160,5 +161,10 @@ def _source_files(
         if item["key"] in source.files:
             yield VolumeFile(item["path"], source.files[item["key"]], int(item.get("mode", mode)))
         elif not optional:
-            msg = f"{'references' if kind == 'secret' else 'configmap references'} non-existent {'secret' if kind == 'secret' else 'config'} key: {item['key']}"
+            what = (
+                "references non-existent secret"
+                if kind == "secret"
+                else "configmap references non-existent config"
+            )
+            msg = f"{what} key: {item['key']}"
             raise MissingSourceError(msg)
