@@ -94,6 +94,8 @@ class ScheduledCommand(BaseCommand):
                 for oldest_id in oldest_kept:
                     runs.filter(id__lt=oldest_id).delete()
         except DatabaseError as error:
+            if run.id is None and run.finished:
+                return  # said at the start already
             self.stderr.write(
                 f"This run is not in the table of runs: {type(error).__name__}: {error}".strip()
             )

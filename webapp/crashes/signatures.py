@@ -8,7 +8,8 @@ FRAMES_IN_SIGNATURE = 3
 # Frames that say how a process ended, not why: they would put unrelated crashes under one signature.
 IRRELEVANT_FRAMES = frozenset({"abort", "raise", "RaiseException", "__GI_raise", "KiUserExceptionDispatcher"})
 
-_IN_BUG = re.compile(r"\[@\s*(.+?)\s*\](?=\s*(?:\[@|$))", re.DOTALL)
+# `[@ name]`, where a name may have brackets in it, such as operator[].
+_IN_BUG = re.compile(r"\[@((?:[^\[\]]|\[[^\[\]]*\])*)\]")
 
 
 def make_signature(frames: str) -> str:
@@ -24,5 +25,5 @@ def make_signature(frames: str) -> str:
 
 
 def signatures_of_bug(text: str) -> set[str]:
-    """The signatures that a bug's field names as `[@ one] [@ two]`; a name may have brackets in it."""
-    return {match[:SIGNATURE_MAX_LENGTH] for match in _IN_BUG.findall(text)}
+    """The signatures that a bug's field names as `[@ one] [@ two]`, whatever stands between them."""
+    return {name[:SIGNATURE_MAX_LENGTH] for match in _IN_BUG.findall(text) if (name := match.strip())}
