@@ -169,7 +169,7 @@ OPTION = Form(
     "must be an option such as --run-time, without = and blanks, or '' to pass it only where args mention it",
 )
 TIME_FORMAT = Form(
-    "^([^%]|%[%fzZ]|%-?[aAbBcCdDeFgGhHIjmMpRSTuUVwWxXyY])+$",
+    "^([^%\\x00-\\x1f\\x7f]|%[%fzZ]|%-?[aAbBcCdDeFgGhHIjmMpRSTuUVwWxXyY])+$",
     "must be a strftime format with the directives that Python documents, such as %Y-%m-%dT%H:%M; write %%"
     " for a %",
 )
@@ -805,6 +805,10 @@ def _mistakes(spec: Spec, name: str) -> Iterator[str]:
     yield from (f"spec.{rule.field}: {rule.sentence}" for rule in broken)
     if not broken:
         yield from _schedule_mistakes(spec)
+    for field, texts in (("args", spec.args), ("managePy", spec.manage_py)):
+        for index, text in enumerate(texts):
+            if "\0" in text:
+                yield f"spec.{field}[{index}]: no argument can hold the character NUL: remove it"
     names = [dependency.name for dependency in spec.depends_on]
     for index, dependency in enumerate(names):
         if dependency == name:
