@@ -410,9 +410,10 @@ class Cluster:
 
     def _wait_for(self, holds: Callable[[], bool], component: str, what: str) -> None:
         deadline = time.monotonic() + _READY_TIMEOUT_SECONDS
+        needed = {ETCD: {ETCD}}.get(component, {ETCD, API_SERVER, component})
         while not holds():
             for each in self.components():
-                if each.name in (ETCD, API_SERVER, component) and not each.runs:
+                if each.name in needed and not each.runs:
                     raise ClusterError(explain_end(each.name, each.exit_code, self.log_path(each.name)))
             if time.monotonic() > deadline:
                 message = f"waited {_READY_TIMEOUT_SECONDS:g} s in vain for {component} {what}"
