@@ -1,0 +1,174 @@
+"""Turn the API's objects into the values that the core reads.
+
+Dicts end here. Whatever people did to an object by hand, reading it must not fail: what can't be read is
+left out, and the decision is made from the rest. This module must not import kopf or kubernetes, or read a clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from crontabber_operator.manifests import (
+    ATTEMPT,
+    HASH,
+    INSTANTIATE,
+    JOB_LABEL,
+    RUN_TIME,
+    SCHEDULED,
+    SLOT,
+    TEMPLATE_HASH,
+    THROUGH,
+    Owner,
+)
+from crontabber_operator.models import KIND, parse_time
+from crontabber_operator.observed import CronJobSeen, Run, RunKind
+from crontabber_operator.schedule import ScheduleError, Slots, parse_frequency, parse_schedule
+
+Body = Mapping[str, Any]
+
+FIELD_MANAGER = "crontabber-operator"
+_EVERY = re.compile(r"@every (\d+)([mh])(?:0m)?(?:0s)?")
+
+
+def owner_name(body: Body) -> str | None:
+    """Return the name of the CrontabberJob that an object was made for, or None."""
+    name = (body["metadata"].get("labels") or {}).get(JOB_LABEL)
+    return name if isinstance(name, str) and name else None
+
+
+def resource_version(body: Body) -> int:
+    """Return the resourceVersion; the API server's own are integers that grow."""
+    try:
+        return int(body["metadata"]["resourceVersion"])
+    except (KeyError, ValueError):
+        return 0
+
+
+def read_run(body: Body) -> Run | None:
+    """Read a Job; None where it isn't one of a CrontabberJob's."""
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    annotations = metadata.get("annotations") or {}
+    kind = _kind(metadata, annotations)
+    created = _time(metadata.get("creationTimestamp"))
+    if kind is None or created is None:
+        return None
+    slot = _time(annotations.get(SCHEDULED if kind is RunKind.NATIVE else SLOT)) or created
+    conditions = {one.get("type"): one for one in status.get("conditions") or [] if one.get("status") == "True"}
+    complete, failed = conditions.get("Complete"), conditions.get("Failed")
+    finished = None
+    if complete is not None:
+        finished = _time(status.get("completionTime")) or _time(complete.get("lastTransitionTime")) or created
+    elif failed is not None:
+        finished = _time(failed.get("lastTransitionTime")) or created
+    suspended = bool(spec.get("suspend"))
+    return Run(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata.get("resourceVersion", ""),
+        kind=kind,
+        slot=slot,
+        through=max(slot, _time(annotations.get(THROUGH)) or slot),
+        attempt=_number(annotations.get(ATTEMPT)),
+        template_hash=annotations.get(TEMPLATE_HASH) or "",
+        created=created,
+        suspended=suspended,
+        released=not suspended or _was_released(spec, status),
+        started=_time(status.get("startTime")),
+        finished=finished,
+        succeeded=complete is not None,
+        reason=str((failed or {}).get("reason") or ""),
+        failed_pods=int(status.get("failed") or 0),
+        deleting=metadata.get("deletionTimestamp") is not None,
+    )
+
+
+def belongs_to(body: Body, owner_uid: str, cronjob_uid: str | None) -> bool:
+    """Tell whether a Job was made for this very resource, not for a former one of its name."""
+    uids = {one.get("uid") for one in body["metadata"].get("ownerReferences") or []}
+    return owner_uid in uids or (cronjob_uid is not None and cronjob_uid in uids)
+
+
+def read_cronjob(body: Body, owner: Owner) -> CronJobSeen | None:
+    """Read the CronJob of the resource's name."""
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    annotations = metadata.get("annotations") or {}
+    created = _time(metadata.get("creationTimestamp"))
+    if created is None:
+        return None
+    template = (spec.get("jobTemplate") or {}).get("metadata") or {}
+    return CronJobSeen(
+        uid=metadata["uid"],
+        resource_version=metadata.get("resourceVersion", ""),
+        ours=any(
+            one.get("kind") == KIND and one.get("uid") == owner.uid
+            for one in metadata.get("ownerReferences") or []
+        ),
+        created=created,
+        hash=annotations.get(HASH) or "",
+        template_hash=(template.get("annotations") or {}).get(TEMPLATE_HASH) or "",
+        drifted=_spec_has_other_writer(metadata),
+        slots=_slots_of(spec),
+        schedule=schedule_key(spec),
+        suspended=bool(spec.get("suspend")),
+        last_schedule=_time(status.get("lastScheduleTime")),
+        last_successful=_time(status.get("lastSuccessfulTime")),
+    )
+
+
+def schedule_key(cronjob_spec: Mapping[str, Any]) -> str:
+    """Join schedule and time zone, to compare them as one."""
+    return f"{cronjob_spec.get('schedule', '')} {cronjob_spec.get('timeZone', '')}"
+
+
+def _kind(metadata: Mapping[str, Any], annotations: Mapping[str, Any]) -> RunKind | None:
+    references = metadata.get("ownerReferences") or []
+    if any(one.get("kind") == "CronJob" and one.get("controller") for one in references):
+        return RunKind.NATIVE if SCHEDULED in annotations and INSTANTIATE not in annotations else RunKind.MANUAL
+    if any(one.get("kind") == KIND for one in references):
+        return RunKind.ONE_OFF if SLOT in annotations and THROUGH in annotations else RunKind.MANUAL
+    return None
+
+
+def _was_released(spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """A suspended Job was released before, if its run time was filled in or it has ever had a pod.
+
+    A template without the annotation was never gated: then a person suspended the Job.
+    """
+    annotations = ((spec.get("template") or {}).get("metadata") or {}).get("annotations") or {}
+    return annotations.get(RUN_TIME) != "" or bool(status.get("failed") or status.get("startTime"))
+
+
+def _spec_has_other_writer(metadata: Mapping[str, Any]) -> bool:
+    return any(
+        entry.get("manager") != FIELD_MANAGER
+        and not entry.get("subresource")
+        and "f:spec" in (entry.get("fieldsV1") or {})
+        for entry in metadata.get("managedFields") or []
+    )
+
+
+def _slots_of(cronjob_spec: Mapping[str, Any]) -> Slots | None:
+    text = str(cronjob_spec.get("schedule", ""))
+    every = _EVERY.fullmatch(text)
+    try:
+        if every:
+            return parse_frequency(f"{every[1]}{every[2]}")
+        return parse_schedule(text, cronjob_spec.get("timeZone"))
+    except ScheduleError:
+        return None
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _number(value: object) -> int:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 9 else 0
+
+
