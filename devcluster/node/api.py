@@ -79,7 +79,11 @@ def load_kubeconfig(path: Path) -> Access:
 
     Raises OSError, ValueError or LookupError for a file that can't be used.
     """
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error
 
     def named(kind: str, name: str) -> dict[str, Any]:
         return next(dict(each[kind] or {}) for each in config[f"{kind}s"] if each["name"] == name)
