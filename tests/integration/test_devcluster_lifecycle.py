@@ -271,8 +271,8 @@ def test_guardian_and_supervisor_killed_together_leave_no_process() -> None:
 def test_killed_owner_leaves_neither_process_nor_state() -> None:
     """A cluster that a test started without `keep` is gone when the test's process was killed."""
     owner = _start_in_own_process(
-        "import time; from devcluster import Cluster; Cluster.start('owned', node='none'); print('up', flush=True);"
-        "time.sleep(600)"
+        "import time; from devcluster import Cluster; Cluster.start('owned', node='none');"
+        "print('up', flush=True); time.sleep(600)"
     )
     with owner:
         cluster = Cluster.attach("owned")
@@ -300,12 +300,9 @@ def test_foreground_cluster_ends_with_its_command(number: signal.Signals) -> Non
 
 def test_interrupted_start_leaves_nothing() -> None:
     """Ctrl-C while a cluster comes up ends what runs already."""
-    code = "import sys; from devcluster.cli import main; sys.exit(main(['up', '--name', 'early', '--node', 'none']))"
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-m", "devcluster", "up", "--name", "early", "--node", "none"],
         cwd=IMPORT_ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
         start_new_session=True,
     ) as owner:
         _eventually(lambda: "early" in names() and _has_started("early"), "etcd runs")
@@ -439,10 +436,10 @@ def test_images_of_another_form_are_refused(text: str) -> None:
 
 
 def test_images_must_exist(tmp_path: Path) -> None:
-    """A directory that isn't there, or a Python that can't be run, is told at once and not by a failing pod."""
-    with pytest.raises(ImageError, match="image app: .* is no directory"):
+    """A directory that isn't there, or a Python that can't be run, is told at once, not by a failing pod."""
+    with pytest.raises(ImageError, match=r"image app: .* is no directory"):
         parse(f"app={tmp_path / 'absent'}")
-    with pytest.raises(ImageError, match="image app: .* is no program"):
+    with pytest.raises(ImageError, match=r"image app: .* is no program"):
         parse(f"app={tmp_path},python={tmp_path}")
 
 
