@@ -1020,10 +1020,18 @@ class CommandRecord:
 class Condition:
     """A metav1.Condition. Its `type` is a ConditionType, or another that someone else wrote."""
 
-    type: Annotated[str, Field(min_length=1, max_length=316)]
+    type: Annotated[
+        str,
+        Field(
+            description="The condition's name: Ready, LastRunSucceeded, CaughtUp or Stalled.",
+            min_length=1,
+            max_length=316,
+        ),
+    ]
     status: Annotated[
         str,
         Field(
+            description="True, False or Unknown.",
             pattern="^(True|False|Unknown)$",
             json_schema_extra={"enum": ["True", "False", "Unknown"]},
         ),
@@ -1031,14 +1039,19 @@ class Condition:
     reason: Annotated[
         str,
         Field(
+            description="Why, in one word for programs.",
             min_length=1,
             max_length=1024,
             pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
         ),
     ]
-    message: Annotated[str, AfterValidator(_start_of(32768))] = ""
-    last_transition_time: Annotated[UtcTime, Field()]
-    observed_generation: Annotated[_Counter | None, Field()] = None
+    message: Annotated[
+        str, AfterValidator(_start_of(32768)), Field(description="Why, in a sentence for people.")
+    ] = ""
+    last_transition_time: Annotated[UtcTime, Field(description="When the status changed last.")]
+    observed_generation: Annotated[
+        _Counter | None, Field(description="The metadata.generation that the condition speaks about.")
+    ] = None
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
