@@ -219,8 +219,8 @@ def _rust_matches(pattern: str, text: str) -> bool:
 
 
 _CRON_ITEMS = st.sampled_from(
-    "* ? */5 */0 *-3 0 1 05 +5 6 7 12 13 23 24 31 32 59 60 1-5 5-1 1-5/2 2/10 1,2 ,1 1,,2, , MON fri Jan DEC"
-    " MON-FRI 0MON L 1W 5#2 -1 1- */ /5 1-2-3 1/2/3 x */-1 099".split()  # noqa: SIM905
+    "* ? */5 */0 *-3 0 1 05 +5 6 7 12 13 23 24 31 32 59 60 1-5 5-1 1-5/2 2/10 1,2 ,1 1,,2, , MON fri Jan DEC"  # noqa: SIM905
+    " MON-FRI 0MON L 1W 5#2 -1 1- */ /5 1-2-3 1/2/3 x */-1 099".split()
 )
 _BLANKS = st.sampled_from([" ", " ", " ", "  ", "\t", "\n", "\u00a0", "\u2003", "\v", "\u0085", "\u200b"])
 
