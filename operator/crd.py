@@ -130,15 +130,17 @@ def _resource_schema() -> Schema:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            # The name is here only so that a rule can point at it.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec_schema(),
             "status": status_schema(),
         },
         "x-kubernetes-validations": [
             {
                 "rule": f"self.metadata.name.size() <= {NAME_MAX_LENGTH}",
-                "message": f"metadata.name must be at most {NAME_MAX_LENGTH} characters,"
-                " so that the names of its Jobs fit: shorten it",
+                "message": f"must be at most {NAME_MAX_LENGTH} characters, so that the names of its Jobs fit:"
+                " shorten it",
+                "fieldPath": ".metadata.name",
             },
             {
                 "rule": "!has(self.spec.dependsOn) || self.spec.dependsOn.all(d, d.name !="
@@ -303,7 +305,7 @@ def _schedule_rules() -> Iterator[Schema]:
         yield cel_rule(
             f"!{five_fields} || self.startsWith('@') || self.contains('TZ')"
             f" || self.matches({cel_text(pattern)})",
-            f"its {name} takes {sentence}, and *, lists (1,2), ranges (1-5) and steps (*/5)",
+            f"its {name} takes {sentence}, and *, lists (1,2), ranges (1-5) and steps from 1 (*/5)",
         )
 
 
