@@ -901,6 +901,8 @@ def _newest(entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
 
 
 _ShortText = Annotated[str, AfterValidator(_start_of(TEXT_MAX_CHARACTERS))]
+# Without a mark that it was cut: commands are known again by the beginning of their value.
+_Cut = Annotated[str, AfterValidator(lambda text: text[: 2 * TEXT_MAX_CHARACTERS])]
 _Counter = Annotated[int, Field(ge=0)]
 
 
@@ -1004,14 +1006,14 @@ class CommandRecord:
     """A command given by annotation."""
 
     id: Annotated[
-        _ShortText,
+        _Cut,
         Field(
             description="The command's id, from the annotation crontabber.dev/command-id where that was"
             " given."
         ),
     ]
     name: Annotated[_ShortText, Field(description="The command: mark-success, reset or run-now.")]
-    value: Annotated[_ShortText, Field(description="The annotation's value.")] = ""
+    value: Annotated[_Cut, Field(description="The annotation's value, at most 2048 characters of it.")] = ""
     time: Annotated[UtcTime | None, Field(description="When the operator took it.")] = None
     result: Annotated[_ShortText, Field(description="What came of it.")] = ""
 

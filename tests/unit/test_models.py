@@ -744,6 +744,12 @@ def test_long_texts_are_cut_where_they_are_kept() -> None:
     assert message.endswith("m…")
 
 
+def test_a_commands_value_is_cut_without_a_mark() -> None:
+    """The operator knows a command again by the beginning of its value, and refuses one that was too long."""
+    value = CommandRecord(id="1", name="run-now", value="x" * 5000).value
+    assert value == "x" * 2048
+
+
 def test_conditions_are_found_by_type() -> None:
     """A condition that is there is returned, one that is not is None."""
     assert FULL.condition(ConditionType.READY) == FULL.conditions[0]
