@@ -31,6 +31,7 @@ from crontabber_operator.models import (
     cel_rule,
     cel_text,
 )
+from crontabber_operator.reference import reference
 
 if TYPE_CHECKING:
     import argparse
@@ -410,11 +411,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="print pod_template.json instead, made from the API server's OpenAPI document (- for standard"
         " input): kubectl get --raw /openapi/v3/api/v1 | crontabber crd --pod-template-from -",
     )
+    parser.add_argument("--reference", action="store_true", help="print docs/reference.md instead")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is asked for."""
+    if arguments.reference:
+        sys.stdout.write(reference(definition(), COLUMN_DESCRIPTIONS))
+        return 0
     source: str | None = arguments.pod_template_from
     if source is None:
         sys.stdout.write(manifest())

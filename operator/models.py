@@ -423,7 +423,9 @@ class Spec:
             " collapse into one late run."
         ),
     ] = False
-    pass_last_success: Annotated[bool, Field(description="Pass the last success as an argument.")] = False
+    pass_last_success: Annotated[
+        bool, Field(description="Pass the last success as an argument. When absent, it is not passed.")
+    ] = False
     run_time_argument: Annotated[
         str,
         _text(
@@ -544,7 +546,10 @@ class Spec:
     ] = 7200
     suspend: Annotated[
         bool,
-        Field(description="No new runs while this is true; a run that goes on is left to end."),
+        Field(
+            description="No new runs while this is true; a run that goes on is left to end. When absent,"
+            " false."
+        ),
     ] = False
     report_errors: Annotated[
         ReportErrors,
