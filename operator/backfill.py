@@ -175,7 +175,8 @@ def _finish(  # noqa: PLR0913 - the parts of a decision
 ) -> Decision:
     """Complete a decision with the report, the CronJob, the pruning and the time to wake."""
     if isinstance(seen.desired, Unavailable):
-        situation = replace(situation, not_ready=(seen.desired.reason, seen.desired.message))
+        blocked = seen.desired
+        situation = replace(situation, not_ready=(blocked.reason, blocked.message), stalled=blocked.stalled)
     newest = job.spec.slots.newest_until(now)
     told_at = now
     wake: list[datetime | None] = [steps.wake_at, job.spec.slots.next_after(now)]
@@ -316,12 +317,13 @@ def _lost(job: str) -> Attempt:
     )
 
 
-def disregard(seen: Observed) -> Disregarded:
+def disregard(seen: Observed) -> Disregarded | None:
     """What must not count after a mark or a reset: everything that exists now."""
-    return Disregarded(
-        jobs=tuple(sorted(run.uid for run in seen.runs if run.kind is not RunKind.MANUAL)),
-        successful_time=seen.cronjob.last_successful if seen.cronjob is not None else None,
-    )
+    jobs = tuple(sorted(run.uid for run in seen.runs if run.kind is RunKind.NATIVE))
+    successful_time = seen.cronjob.last_successful if seen.cronjob is not None else None
+    if not jobs and successful_time is None:
+        return None
+    return Disregarded(jobs=jobs, successful_time=successful_time)
 
 
 # --- Gated: the operator decides when a run starts ---------------------------------------------------------------

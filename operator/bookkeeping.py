@@ -152,7 +152,7 @@ def retry_at(status: Status, of: str) -> datetime | None:
 # --- What a person did -------------------------------------------------------------------------------------------
 
 
-def mark_success(status: Status, time: datetime, disregarded: Disregarded) -> Status:
+def mark_success(status: Status, time: datetime, disregarded: Disregarded | None) -> Status:
     """Set the last success; a time in the past makes the slots since then missed."""
     return replace(
         status,
@@ -166,7 +166,7 @@ def mark_success(status: Status, time: datetime, disregarded: Disregarded) -> St
     )
 
 
-def reset(status: Status, now: datetime, disregarded: Disregarded) -> Status:
+def reset(status: Status, now: datetime, disregarded: Disregarded | None) -> Status:
     """Forget everything, as if it had never run; earlier slots are not run."""
     return Status(
         settled_through=now,
@@ -249,7 +249,7 @@ def _state(job: Job, status: Status, situation: Situation, count: int) -> State:
         return State.RETRIES_EXHAUSTED
     if status.error_count:
         return State.RETRYING
-    if count > 1 and job.spec.backfill:
+    if job.spec.backfill and (count > 1 or (count and status.state is State.CATCHING_UP)):
         return State.CATCHING_UP
     if status.ongoing is not None:
         return State.RUNNING

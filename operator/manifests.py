@@ -39,6 +39,7 @@ THROUGH = f"{PREFIX}through"
 ATTEMPT = f"{PREFIX}attempt"
 RUN_TIME = f"{PREFIX}run-time"
 LAST_SUCCESS = f"{PREFIX}last-success"
+RUN_NOW = f"{PREFIX}run-now"
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 INSTANTIATE = "cronjob.kubernetes.io/instantiate"
 
@@ -127,7 +128,9 @@ class Plan:
     template_hash: str
 
 
-def plan(owner: Owner, spec: Spec, pod_template: Mapping[str, Any], settings_webapp: WebApp | None = None) -> Plan:
+def plan(
+    owner: Owner, spec: Spec, pod_template: Mapping[str, Any], settings_webapp: WebApp | None = None
+) -> Plan:
     """Build the CronJob of `owner`. `pod_template` is the workload's own, or `spec.template`.
 
     Raises TemplateError.
@@ -207,6 +210,37 @@ def one_off(owner: Owner, made: Plan, run: NewRun) -> Manifest:
     }
 
 
+def run_now(
+    owner: Owner,
+    made: Plan,
+    name: str,
+    *,
+    extra_args: tuple[str, ...],
+    run_time: str,
+    last_success: str,
+    at: str,
+) -> Manifest:
+    """Build the Job of a run-now: one attempt, at once, with further arguments, outside the bookkeeping."""
+    job_template = copy.deepcopy(made.manifest["spec"]["jobTemplate"])
+    pod_template = job_template["spec"]["template"]
+    values = {SLOT: at, ATTEMPT: "1", RUN_TIME: run_time, LAST_SUCCESS: last_success}
+    pod_template["metadata"]["annotations"] |= values
+    container = command_container(pod_template["spec"]["containers"])
+    container["args"] = [*container["args"], *extra_args]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": owner.namespace,
+            "ownerReferences": [_owner_reference(owner)],
+            "labels": job_template["metadata"]["labels"],
+            "annotations": {**job_template["metadata"]["annotations"], **values, RUN_NOW: "true"},
+        },
+        "spec": {**job_template["spec"], "suspend": False, "backoffLimit": 0},
+    }
+
+
 def release_patch(release: Release) -> list[Manifest]:
     """Build the one JSON patch that starts a run, if it is still the run that was claimed and never started.
 
@@ -225,7 +259,10 @@ def release_patch(release: Release) -> list[Manifest]:
         {"op": "test", "path": "/metadata/uid", "value": release.run.uid},
         {"op": "test", "path": "/spec/suspend", "value": True},
         {"op": "test", "path": pod + _pointer(RUN_TIME), "value": ""},
-        *({"op": "add", "path": "/metadata/annotations/" + _pointer(key), "value": value} for key, value in values.items()),
+        *(
+            {"op": "add", "path": "/metadata/annotations/" + _pointer(key), "value": value}
+            for key, value in values.items()
+        ),
         *({"op": "add", "path": pod + _pointer(key), "value": value} for key, value in values.items()),
         {"op": "replace", "path": "/spec/suspend", "value": False},
     ]
@@ -261,9 +298,13 @@ def _own_template(spec: Spec, pod_template: Mapping[str, Any]) -> Manifest:
     if not containers:
         message = "spec.template: has no containers; give at least one, with an image."
         raise TemplateError(message)
-    target = next((one for one in containers if one.get("name") == CONTAINER), containers[0])
-    _give_command(spec, target)
+    _give_command(spec, command_container(containers))
     return template
+
+
+def command_container(containers: list[Manifest]) -> Manifest:
+    """Return the container that runs the command: the one named `crontabber`, else the first."""
+    return next((one for one in containers if one.get("name") == CONTAINER), containers[0])
 
 
 def _workload_template(spec: Spec, webapp: WebApp | None, pod_template: Mapping[str, Any]) -> Manifest:
@@ -353,7 +394,10 @@ def _finish_template(owner: Owner, spec: Spec, template: Manifest) -> Manifest:
         "activeDeadlineSeconds": spec.active_deadline_seconds,
     }
     return {
-        "metadata": {"labels": {**(metadata.get("labels") or {}), **_labels(owner)}, "annotations": annotations},
+        "metadata": {
+            "labels": {**(metadata.get("labels") or {}), **_labels(owner)},
+            "annotations": annotations,
+        },
         "spec": pod,
     }
 

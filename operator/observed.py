@@ -132,6 +132,8 @@ class Unavailable:
     reason: str
     """CamelCase, the reason of `Ready=False`."""
     message: str
+    stalled: bool = False
+    """A person must change the spec."""
 
 
 @dataclass(frozen=True, slots=True)

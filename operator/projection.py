@@ -16,6 +16,7 @@ from crontabber_operator.manifests import (
     HASH,
     INSTANTIATE,
     JOB_LABEL,
+    RUN_NOW,
     RUN_TIME,
     SCHEDULED,
     SLOT,
@@ -56,7 +57,9 @@ def read_run(body: Body) -> Run | None:
     if kind is None or created is None:
         return None
     slot = _time(annotations.get(SCHEDULED if kind is RunKind.NATIVE else SLOT)) or created
-    conditions = {one.get("type"): one for one in status.get("conditions") or [] if one.get("status") == "True"}
+    conditions = {
+        one.get("type"): one for one in status.get("conditions") or [] if one.get("status") == "True"
+    }
     complete, failed = conditions.get("Complete"), conditions.get("Failed")
     finished = None
     if complete is not None:
@@ -126,9 +129,11 @@ def schedule_key(cronjob_spec: Mapping[str, Any]) -> str:
 def _kind(metadata: Mapping[str, Any], annotations: Mapping[str, Any]) -> RunKind | None:
     references = metadata.get("ownerReferences") or []
     if any(one.get("kind") == "CronJob" and one.get("controller") for one in references):
-        return RunKind.NATIVE if SCHEDULED in annotations and INSTANTIATE not in annotations else RunKind.MANUAL
+        return (
+            RunKind.NATIVE if SCHEDULED in annotations and INSTANTIATE not in annotations else RunKind.MANUAL
+        )
     if any(one.get("kind") == KIND for one in references):
-        return RunKind.ONE_OFF if SLOT in annotations and THROUGH in annotations else RunKind.MANUAL
+        return RunKind.MANUAL if RUN_NOW in annotations or SLOT not in annotations else RunKind.ONE_OFF
     return None
 
 
@@ -169,6 +174,8 @@ def _time(value: object) -> datetime | None:
 
 
 def _number(value: object) -> int:
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 9 else 0
-
-
+    return (
+        int(value)
+        if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 9
+        else 0
+    )

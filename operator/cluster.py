@@ -1,0 +1,275 @@
+"""Every request that the operator itself makes to the API server (kopf only watches).
+
+Thin on purpose: each method is one request, says by which precondition it is guarded, and returns the
+object as the API server now has it. Nothing is decided, retried or remembered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from crontabber_operator.manifests import MANAGER, Manifest, Owner
+from crontabber_operator.models import GROUP, PLURAL, VERSION, format_time
+from crontabber_operator.projection import FIELD_MANAGER
+
+Body = dict[str, Any]
+
+MAX_REQUESTS = 64
+"""Requests under way at once; more would only queue in the API server."""
+TIMEOUT_SECONDS = 30.0
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused a request, or could not be reached (`status` 0)."""
+
+    def __init__(
+        self, status: int, reason: str, message: str, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def not_found(self) -> bool:
+        """The object doesn't exist (any more)."""
+        return self.status == 404
+
+    @property
+    def already_exists(self) -> bool:
+        """The name is taken."""
+        return self.status == 409 and self.reason == "AlreadyExists"
+
+    @property
+    def guard_failed(self) -> bool:
+        """A precondition didn't hold: what was decided on is not what exists."""
+        return self.status in (409, 412, 422) and not self.already_exists
+
+    @property
+    def transient(self) -> bool:
+        """The same request may succeed later, with nothing changed."""
+        return self.status in (0, 408, 429) or self.status >= 500
+
+
+class Cluster:
+    """The API server, for one operator. Use it in the event loop that it was connected in."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+        self._slots = asyncio.Semaphore(MAX_REQUESTS)
+
+    @classmethod
+    async def connect(cls) -> Cluster:
+        """Log in as kopf does: by the pod's service account, else by the kubeconfig."""
+        configuration = Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        configuration.connection_pool_maxsize = MAX_REQUESTS
+        return cls(ApiClient(configuration))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    # --- The resource --------------------------------------------------------------------------------------------
+
+    async def get_resource(self, owner: Owner) -> Body:
+        """Read the CrontabberJob."""
+        return await self._request("GET", _resource_path(owner))
+
+    async def write_status(self, owner: Owner, resource_version: str, status: Manifest) -> Body:
+        """Replace the status whole, if the resource is still what was decided on (uid and resourceVersion)."""
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": owner.uid},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        return await self._request("PATCH", f"{_resource_path(owner)}/status", patch, JSON_PATCH)
+
+    async def remove_annotations(self, owner: Owner, annotations: Mapping[str, str]) -> Body:
+        """Remove annotations, if all of them still have these values."""
+        patch: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": owner.uid}]
+        for key, value in annotations.items():
+            path = "/metadata/annotations/" + key.replace("~", "~0").replace("/", "~1")
+            patch += [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
+        return await self._request("PATCH", _resource_path(owner), patch, JSON_PATCH)
+
+    # --- CronJobs ------------------------------------------------------------------------------------------------
+
+    async def get_cronjob(self, namespace: str, name: str) -> Body:
+        """Read a CronJob."""
+        return await self._request("GET", _path("batch/v1", namespace, "cronjobs", name))
+
+    async def create_cronjob(self, manifest: Manifest) -> Body:
+        """Create a CronJob; its name is the guard."""
+        return await self._request(
+            "POST", _path("batch/v1", manifest["metadata"]["namespace"], "cronjobs"), manifest
+        )
+
+    async def patch_cronjob(self, namespace: str, name: str, patch: list[Manifest]) -> Body:
+        """Change a CronJob by a JSON patch, which has its guards in it."""
+        return await self._request("PATCH", _path("batch/v1", namespace, "cronjobs", name), patch, JSON_PATCH)
+
+    async def move_last_schedule(
+        self, namespace: str, name: str, resource_version: str, to: datetime
+    ) -> Body:
+        """Set `status.lastScheduleTime`, if the CronJob is at this resourceVersion."""
+        patch = {
+            "metadata": {"resourceVersion": resource_version},
+            "status": {"lastScheduleTime": format_time(to)},
+        }
+        return await self._request(
+            "PATCH", _path("batch/v1", namespace, "cronjobs", name, "status"), patch, MERGE_PATCH
+        )
+
+    # --- Jobs ----------------------------------------------------------------------------------------------------
+
+    async def get_job(self, namespace: str, name: str) -> Body:
+        """Read a Job."""
+        return await self._request("GET", _path("batch/v1", namespace, "jobs", name))
+
+    async def create_job(self, manifest: Manifest) -> Body:
+        """Create a Job; its name is the guard."""
+        return await self._request(
+            "POST", _path("batch/v1", manifest["metadata"]["namespace"], "jobs"), manifest
+        )
+
+    async def patch_job(self, namespace: str, name: str, patch: list[Manifest]) -> Body:
+        """Change a Job by a JSON patch, which has its guards in it."""
+        return await self._request("PATCH", _path("batch/v1", namespace, "jobs", name), patch, JSON_PATCH)
+
+    async def delete_job(
+        self, namespace: str, name: str, uid: str, resource_version: str | None = None
+    ) -> None:
+        """Delete a Job and its pods, if it has this uid (and is at this resourceVersion)."""
+        preconditions = {"uid": uid}
+        if resource_version is not None:
+            preconditions["resourceVersion"] = resource_version
+        options = {"propagationPolicy": "Background", "preconditions": preconditions}
+        await self._request("DELETE", _path("batch/v1", namespace, "jobs", name), options)
+
+    # --- Pods ----------------------------------------------------------------------------------------------------
+
+    async def list_job_pods(self, namespace: str, job_uid: str) -> list[Body]:
+        """List the pods of a Job."""
+        query = {"labelSelector": f"batch.kubernetes.io/controller-uid={job_uid}"}
+        found = await self._request("GET", f"{_path('v1', namespace, 'pods')}?{urlencode(query)}")
+        return list(found.get("items") or [])
+
+    async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Delete a pod, if it has this uid."""
+        options = {"preconditions": {"uid": uid}}
+        await self._request("DELETE", _path("v1", namespace, "pods", name), options)
+
+    async def read_log(self, namespace: str, pod: str, container: str, limit_lines: int) -> str:
+        """Return the last lines of a container's output."""
+        query = {"container": container, "tailLines": str(limit_lines)}
+        raw = await self._send("GET", f"{_path('v1', namespace, 'pods', pod, 'log')}?{urlencode(query)}")
+        return raw.decode(errors="replace")
+
+    # --- Workloads and events ------------------------------------------------------------------------------------
+
+    async def get_deployment(self, namespace: str, name: str) -> Body:
+        """Read a Deployment."""
+        return await self._request("GET", _path("apps/v1", namespace, "deployments", name))
+
+    async def list_replica_sets(self, namespace: str, selector: Mapping[str, str]) -> list[Body]:
+        """List the ReplicaSets that have these labels."""
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())}
+        found = await self._request("GET", f"{_path('apps/v1', namespace, 'replicasets')}?{urlencode(query)}")
+        return list(found.get("items") or [])
+
+    async def create_event(self, namespace: str, event: Manifest) -> Body:
+        """Create an Event."""
+        return await self._request("POST", _path("v1", namespace, "events"), event)
+
+    async def patch_event(self, namespace: str, name: str, patch: Manifest) -> Body:
+        """Change an Event: the same thing happened again."""
+        return await self._request("PATCH", _path("v1", namespace, "events", name), patch, MERGE_PATCH)
+
+    # --- How -----------------------------------------------------------------------------------------------------
+
+    async def _request(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> Body:
+        raw = await self._send(method, path, body, content_type)
+        try:
+            parsed = json.loads(raw)
+        except ValueError as error:
+            raise ApiError(0, "BadResponse", f"{method} {path}: the answer is not JSON") from error
+        if not isinstance(parsed, dict):
+            raise ApiError(0, "BadResponse", f"{method} {path}: the answer is not an object")
+        return parsed
+
+    async def _send(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> bytes:
+        if method in ("POST", "PATCH"):
+            path += f"{'&' if '?' in path else '?'}fieldManager={FIELD_MANAGER}"
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": MANAGER}
+        async with self._slots:
+            try:
+                await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+                response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
+                    method,
+                    self._client.configuration.host + path,
+                    headers=headers,
+                    body=body,
+                    _request_timeout=TIMEOUT_SECONDS,
+                )
+                raw: bytes = await response.read()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise ApiError(0, type(error).__name__, f"{method} {path}: {error or 'no answer'}") from error
+        if not 200 <= response.status <= 299:
+            raise _refusal(response.status, response.headers or {}, raw)
+        return raw
+
+
+@contextlib.asynccontextmanager
+async def connected() -> AsyncIterator[Cluster]:
+    """Connect for the time of a `with` block."""
+    cluster = await Cluster.connect()
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+def _refusal(status: int, headers: Mapping[str, str], raw: bytes) -> ApiError:
+    try:
+        told = json.loads(raw)
+    except ValueError:
+        told = {}
+    if not isinstance(told, dict):
+        told = {}
+    message = str(told.get("message") or raw[:200].decode(errors="replace"))
+    try:
+        retry_after = float(headers.get("Retry-After", ""))
+    except ValueError:
+        retry_after = None
+    return ApiError(status, str(told.get("reason") or ""), message, retry_after)
+
+
+def _path(api: str, namespace: str, plural: str, *rest: str) -> str:
+    root = "/api/v1" if api == "v1" else f"/apis/{api}"
+    return "/".join([root, "namespaces", quote(namespace), plural, *(quote(part) for part in rest)])
+
+
+def _resource_path(owner: Owner) -> str:
+    return _path(f"{GROUP}/{VERSION}", owner.namespace, PLURAL, owner.name)

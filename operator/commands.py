@@ -1,0 +1,196 @@
+"""Commands that people give by annotation: mark-success, reset, run-now.
+
+Each is done once, wherever the operator is killed: it is written into `status.lastCommands` as pending,
+its annotation is removed, then it is done and its result written with its effect in one go. Several at
+once are done in the order reset, mark-success, run-now. Pure: `next_step()` says what to do next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from crontabber_operator import bookkeeping
+from crontabber_operator.backfill import disregard
+from crontabber_operator.manifests import PREFIX
+from crontabber_operator.models import HISTORY_LENGTH, CommandRecord, Status, format_time, parse_time
+from crontabber_operator.observed import Job, Observed, Run
+
+RESET, MARK_SUCCESS, RUN_NOW = "reset", "mark-success", "run-now"
+NAMES = (RESET, MARK_SUCCESS, RUN_NOW)
+"""In the order in which they are done."""
+COMMAND_ID = f"{PREFIX}command-id"
+PENDING = "Pending"
+DONE = "Done"
+REFUSED = "Refused"
+VALUE_MAX_CHARACTERS = 1024
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""A time given by a clock that is a little ahead of the operator's is not in the future."""
+
+_WITHOUT_SECONDS = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d)([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class BadValueError(ValueError):
+    """The annotation's value can't be used; the message says what is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunNow:
+    """A Job to be made at once, outside the bookkeeping."""
+
+    command_id: str
+    extra_args: tuple[str, ...]
+    run_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do; afterwards `next_step()` is asked again."""
+
+    status: Status | None = None
+    """To be written."""
+    remove: Mapping[str, str] = field(default_factory=dict)
+    """Annotations to be removed, with the values they must still have."""
+    discard: Run | None = None
+    """A run that was claimed and not released yet: it goes before its claim is dropped."""
+    run_now: RunNow | None = None
+    """To be made first; only then `status` is written."""
+    done: CommandRecord | None = None
+    """What this step completes, to be told."""
+
+
+def next_step(job: Job, annotations: Mapping[str, str], seen: Observed, now: datetime) -> Step | None:
+    """Say what has to be done next for the commands that were given; None: nothing."""
+    given = {name: annotations[PREFIX + name] for name in NAMES if PREFIX + name in annotations}
+    if given:
+        return _take(job, given, annotations, now)
+    for name in NAMES:
+        for record in reversed(job.status.last_commands):
+            if record.name == name and record.result == PENDING:
+                return _do(job, record, seen, now)
+    return None
+
+
+def parse_mark(value: str, now: datetime) -> datetime:
+    """Read the value of mark-success: empty, `now`, or a time that is not in the future.
+
+    Raises BadValueError.
+    """
+    text = value.strip()
+    if text in ("", "now"):
+        return now.replace(microsecond=0)
+    short = _WITHOUT_SECONDS.fullmatch(text)
+    try:
+        time = parse_time(f"{short[1]}:00{short[2]}" if short else text)
+    except ValueError as error:
+        message = (
+            f"mark-success takes 'now' or an RFC 3339 time such as 2026-11-24T08:00:00Z, not {value[:80]!r}."
+        )
+        raise BadValueError(message) from error
+    if time > now + CLOCK_TOLERANCE:
+        message = f"mark-success takes 'now' or a time in the past; {format_time(time)} is in the future."
+        raise BadValueError(message)
+    return time
+
+
+def parse_run_now(value: str) -> tuple[str, ...]:
+    """Read the value of run-now: further arguments, quoted as for a shell (none of which ever sees them).
+
+    Raises BadValueError.
+    """
+    try:
+        args = tuple(shlex.split(value))
+    except ValueError as error:
+        message = (
+            f"run-now takes further arguments in shell quoting, such as --dry-run --day='24 Nov': {error}."
+        )
+        raise BadValueError(message) from error
+    if any("\0" in arg for arg in args) or len(value) > VALUE_MAX_CHARACTERS:
+        message = f"run-now takes at most {VALUE_MAX_CHARACTERS} characters of arguments, without NUL."
+        raise BadValueError(message)
+    return args
+
+
+def parse_reset(value: str) -> None:
+    """Check the value of reset: it takes none. Raises BadValueError."""
+    if value.strip():
+        message = f"reset takes no value (crontabber.dev/reset=), not {value[:80]!r}."
+        raise BadValueError(message)
+
+
+def _take(job: Job, given: Mapping[str, str], annotations: Mapping[str, str], now: datetime) -> Step:
+    """Write the commands down as pending, unless they are; then remove their annotations."""
+    wanted_id = annotations.get(COMMAND_ID)
+    new = [
+        CommandRecord(
+            id=wanted_id or f"{job.resource_version}-{name}",
+            name=name,
+            value=value,
+            time=now.replace(microsecond=0),
+            result=PENDING,
+        )
+        for name, value in given.items()
+        if not _is_known(job.status, name, value, wanted_id)
+    ]
+    if new:
+        records = (*new, *job.status.last_commands)[:HISTORY_LENGTH]
+        return Step(status=replace(job.status, last_commands=records))
+    remove = {PREFIX + name: value for name, value in given.items()}
+    if wanted_id is not None:
+        remove[COMMAND_ID] = wanted_id
+    return Step(remove=remove)
+
+
+def _is_known(status: Status, name: str, value: str, wanted_id: str | None) -> bool:
+    """It is pending (then only its annotation is left), or a command with its id was done before."""
+    return any(
+        record.name == name
+        and (
+            record.id == wanted_id
+            if wanted_id is not None
+            else record.result == PENDING and record.value == value[: len(record.value)]
+        )
+        for record in status.last_commands
+    )
+
+
+def _do(job: Job, record: CommandRecord, seen: Observed, now: datetime) -> Step:
+    try:
+        if record.name == RUN_NOW:
+            run_now = RunNow(record.id, parse_run_now(record.value), now.replace(microsecond=0))
+            return _complete(job, job.status, record, DONE, run_now=run_now)
+        unreleased = _claimed_unreleased(job, seen)
+        if record.name == RESET:
+            parse_reset(record.value)
+            after = bookkeeping.reset(job.status, now.replace(microsecond=0), disregard(seen))
+        else:
+            after = bookkeeping.mark_success(job.status, parse_mark(record.value, now), disregard(seen))
+    except BadValueError as error:
+        return _complete(job, job.status, record, f"{REFUSED}: {error}")
+    if unreleased is not None:
+        return Step(discard=unreleased)
+    return _complete(job, after, record, DONE)
+
+
+def _claimed_unreleased(job: Job, seen: Observed) -> Run | None:
+    claim = job.status.ongoing
+    if claim is None or job.spec.is_plain:
+        return None
+    return next((run for run in seen.runs if run.uid == claim.uid and not run.released), None)
+
+
+def _complete(
+    job: Job, after: Status, record: CommandRecord, result: str, run_now: RunNow | None = None
+) -> Step:
+    done = replace(record, result=result)
+    records = tuple(done if one == record else one for one in job.status.last_commands)
+    return Step(status=replace(after, last_commands=records), run_now=run_now, done=done)
+
+
+def run_now_name(name: str, command_id: str) -> str:
+    """Name the Job of a run-now; the same command gives the same name, so it is made once."""
+    return f"{name}-run-{hashlib.sha256(command_id.encode()).hexdigest()[:8]}"

@@ -1,0 +1,140 @@
+"""How an attempt failed, read from its pod: kind of end, exception, the end of the traceback.
+
+Pure: pods come in as the API has them, output as text. This module must not import kopf or kubernetes,
+or read a clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from crontabber_operator.manifests import command_container
+from crontabber_operator.models import Result, parse_time
+from crontabber_operator.observed import Attempt, Evidence
+
+Body = Mapping[str, Any]
+
+_TRACEBACK = "Traceback (most recent call last):"
+_EXCEPTION_LINE = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?::\s(?P<value>.*))?", re.DOTALL)
+_ERROR_LINE = re.compile(
+    r"(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)): (?P<value>.*)"
+)
+_BY_POD_REASON = {
+    "DeadlineExceeded": (Result.TIMED_OUT, "It ran longer than activeDeadlineSeconds."),
+    "Evicted": (Result.EVICTED, "Its node evicted it."),
+    "NodeLost": (Result.LOST, "Its node was lost."),
+}
+
+
+def evidence(pods: Iterable[Body], outputs: Mapping[str, str]) -> Evidence:
+    """Read the pods of one Job, with the end of each failed pod's output by the pod's uid."""
+    failures, good_started = [], None
+    for pod in sorted(pods, key=_age):
+        phase = (pod.get("status") or {}).get("phase")
+        if phase == "Succeeded":
+            good_started = _started(pod)
+        elif phase == "Failed":
+            failures.append(read_attempt(pod, outputs.get(pod["metadata"]["uid"], "")))
+    return Evidence(failures=tuple(failures), good_started=good_started)
+
+
+def read_attempt(pod: Body, output: str) -> Attempt:
+    """Read one failed pod. `output` is the end of what it printed, empty where that is not known."""
+    status = pod.get("status") or {}
+    terminated = _terminated(pod)
+    text = output or str(terminated.get("message") or "")
+    kind, value, traceback = read_output(text)
+    result, default = _how(status, terminated)
+    if result is not Result.FAILED:
+        kind, value = _type_of(result, status), str(status.get("message") or "").strip() or default
+    elif not kind:
+        kind, value = _without_exception(terminated, text)
+    return Attempt(
+        result=result,
+        type=kind,
+        value=value,
+        traceback=traceback or text,
+        started=_started(pod),
+        finished=_time(terminated.get("finishedAt")) or _last_transition(status),
+    )
+
+
+def read_output(text: str) -> tuple[str, str, str]:
+    """Find the exception that ended the output: its type, its value and the traceback; empty where none."""
+    start = text.rfind(_TRACEBACK)
+    if start >= 0:
+        lines = text[start:].splitlines()
+        for number, line in enumerate(lines[1:], start=1):
+            if line and not line[0].isspace():
+                match = _EXCEPTION_LINE.fullmatch("\n".join(lines[number:]).strip())
+                if match:
+                    return match["type"].rpartition(".")[2], match["value"] or "", "\n".join(lines)
+                break
+    for line in reversed(text.strip().splitlines()[-20:]):
+        match = _ERROR_LINE.fullmatch(line.strip())
+        if match:
+            return match["type"].rpartition(".")[2], match["value"], ""
+    return "", "", ""
+
+
+def _how(status: Body, terminated: Body) -> tuple[Result, str]:
+    if terminated.get("reason") == "OOMKilled":
+        return Result.OUT_OF_MEMORY, "It used more memory than its limit allows."
+    known = _BY_POD_REASON.get(str(status.get("reason") or ""))
+    if known is not None:
+        return known
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return Result.EVICTED, str(condition.get("message") or "It was evicted.")
+    return Result.FAILED, ""
+
+
+def _type_of(result: Result, status: Body) -> str:
+    return str(status.get("reason") or result)
+
+
+def _without_exception(terminated: Body, text: str) -> tuple[str, str]:
+    """No exception was printed: the exit code and the last line have to do."""
+    code = terminated.get("exitCode")
+    lines = text.strip().splitlines()
+    last = lines[-1].strip() if lines else ""
+    if code is None:
+        return "Failed", last
+    kind = f"Exit{code}" if not terminated.get("signal") else f"Signal{terminated['signal']}"
+    reason = str(terminated.get("reason") or "")
+    if reason not in ("", "Error"):
+        kind = reason
+    return kind, last or f"The command ended with exit code {code}."
+
+
+def _terminated(pod: Body) -> Body:
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    containers = spec.get("containers") or []
+    statuses = {one.get("name"): one for one in status.get("containerStatuses") or []}
+    name = command_container(containers).get("name") if containers else None
+    state = (statuses.get(name) or {}).get("state") or {}
+    found: Body = state.get("terminated") or {}
+    return found
+
+
+def _started(pod: Body) -> datetime | None:
+    return _time(_terminated(pod).get("startedAt")) or _time((pod.get("status") or {}).get("startTime"))
+
+
+def _last_transition(status: Body) -> datetime | None:
+    times = [_time(one.get("lastTransitionTime")) for one in status.get("conditions") or []]
+    return max((time for time in times if time is not None), default=None)
+
+
+def _age(pod: Body) -> tuple[str, str]:
+    return pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

@@ -1,0 +1,155 @@
+"""What kopf watches: remember what is seen, wake whom it concerns. Nothing is decided here.
+
+Started by `crontabber operator`, or `kopf run -m crontabber_operator.handlers`. Each kind is remembered by an
+index function, because kopf calls the event handlers only after all indexes are filled: nothing is decided
+from half a picture after a start. The index functions return nothing, so that kopf keeps no copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from typing import Any
+
+import kopf
+
+from crontabber_operator.cluster import Cluster
+from crontabber_operator.manifests import JOB_LABEL
+from crontabber_operator.models import GROUP, PLURAL, VERSION
+from crontabber_operator.projection import owner_name
+from crontabber_operator.reconciler import Reconciler
+from crontabber_operator.settings import Settings
+from crontabber_operator.store import Key
+
+logger = logging.getLogger(__name__)
+
+RESOURCE = (GROUP, VERSION, PLURAL)
+JOBS = ("batch", "v1", "jobs")
+CRONJOBS = ("batch", "v1", "cronjobs")
+DEPLOYMENTS = ("apps", "v1", "deployments")
+
+
+class Operator:
+    """What runs between kopf's start-up and its end."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self.cluster = cluster
+        self.reconciler = Reconciler(cluster, settings)
+        self.task = asyncio.create_task(self.reconciler.run(), name="reconciler")
+        self.task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """End the passes and close the connections."""
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+        await self.reconciler.stop()
+        await self.cluster.close()
+
+    @staticmethod
+    def _ended(task: asyncio.Task[None]) -> None:
+        """Without its ticker the operator would only look alive: end it, so that it is started anew."""
+        if not task.cancelled():
+            logger.critical("The reconciler ended", exc_info=task.exception())
+            signal.raise_signal(signal.SIGTERM)
+
+
+_running: Operator | None = None
+
+
+def _operator() -> Operator:
+    if _running is None:
+        raise kopf.PermanentError("the operator is not started")
+    return _running
+
+
+@kopf.on.startup()
+async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+    """Log in, and tell kopf to leave the users' resources alone: no finalizers, annotations or Events of its own."""
+    global _running  # noqa: PLW0603 - kopf gives handlers copies of its memo, one for each object
+    settings.posting.enabled = False
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event seen, at INFO
+    settings.persistence.finalizer = f"{GROUP}/unused"
+    for kind in (JOBS, CRONJOBS):
+        settings.watching.label_selectors[kind] = JOB_LABEL
+    _running = Operator(await Cluster.connect(), Settings.read({}))
+
+
+@kopf.on.cleanup()
+async def stop(**_: Any) -> None:
+    """Stop; whatever was half done is finished by the next operator."""
+    await _operator().stop()
+
+
+@kopf.on.probe(id="reconciler", errors=kopf.ErrorsMode.PERMANENT)
+async def reconciler_works(**_: Any) -> str:
+    """Tell whether decisions are being made, not only whether the process lives."""
+    if _operator().task.done():
+        raise kopf.PermanentError("the reconciler ended")
+    return "ok"
+
+
+@kopf.index(*RESOURCE)
+async def remember_resource(body: kopf.Body, **_: Any) -> None:
+    """Remember a CrontabberJob."""
+    _operator().reconciler.store.put_resource(body)
+
+
+@kopf.index(*JOBS)
+async def remember_job(body: kopf.Body, **_: Any) -> None:
+    """Remember a Job that was made for a CrontabberJob."""
+    _operator().reconciler.store.put_job(body)
+
+
+@kopf.index(*CRONJOBS)
+async def remember_cronjob(body: kopf.Body, **_: Any) -> None:
+    """Remember a CronJob that was made for a CrontabberJob."""
+    _operator().reconciler.store.put_cronjob(body)
+
+
+@kopf.on.event(*RESOURCE)
+async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+    """A CrontabberJob was made, changed or deleted."""
+    reconciler = _operator().reconciler
+    key = _place(body)
+    if type == "DELETED":
+        reconciler.store.drop_resource(key, body["metadata"]["uid"])
+    reconciler.wake(key)
+
+
+@kopf.on.event(*JOBS)
+async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+    """A Job of a CrontabberJob was made, changed or deleted."""
+    reconciler = _operator().reconciler
+    key = Key(body["metadata"]["namespace"], owner_name(body) or "")
+    if type == "DELETED":
+        reconciler.store.drop_job(key, body["metadata"]["uid"])
+    reconciler.wake(key)
+
+
+@kopf.on.event(*CRONJOBS)
+async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+    """A CronJob of a CrontabberJob was made, changed or deleted."""
+    reconciler = _operator().reconciler
+    key = _place(body)
+    if type == "DELETED":
+        reconciler.store.drop_cronjob(key, body["metadata"]["uid"])
+    reconciler.wake(key)
+
+
+@kopf.on.event(*DEPLOYMENTS)
+async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+    """A Deployment changed; perhaps a rollout that jobs follow is complete."""
+    reconciler = _operator().reconciler
+    if type == "DELETED":
+        concerned = reconciler.templates.lost_deployment(_place(body))
+    else:
+        concerned = reconciler.templates.saw_deployment(body)
+    for key in concerned:
+        reconciler.wake(key)
+
+
+def _place(body: kopf.Body) -> Key:
+    return Key(body["metadata"]["namespace"], body["metadata"]["name"])

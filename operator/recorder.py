@@ -1,0 +1,101 @@
+"""Send Events on the resource, aggregated: the same thing again raises the count of the first.
+
+Events are told after the fact and may get lost; nothing is ever decided from them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from crontabber_operator.cluster import ApiError, Cluster
+from crontabber_operator.manifests import MANAGER, Owner
+from crontabber_operator.models import GROUP, KIND, VERSION
+from crontabber_operator.telling import Telling
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 4096
+WAITING_MAX = 10_000
+MESSAGE_MAX_CHARACTERS = 1000
+
+
+class Recorder:
+    """Sends Events in the background, in order; drops the oldest where too many wait."""
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], datetime]) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._waiting: asyncio.Queue[tuple[Owner, Telling]] = asyncio.Queue(WAITING_MAX)
+        self._sent: OrderedDict[str, tuple[str, int]] = OrderedDict()
+
+    def tell(self, owner: Owner, telling: Telling) -> None:
+        """Queue an Event on the resource, and log it."""
+        level = logging.WARNING if telling.warning else logging.INFO
+        logger.log(level, "%s/%s: %s: %s", owner.namespace, owner.name, telling.reason, telling.message)
+        if self._waiting.full():
+            self._waiting.get_nowait()
+        self._waiting.put_nowait((owner, telling))
+
+    async def run(self) -> None:
+        """Send for ever."""
+        while True:
+            owner, telling = await self._waiting.get()
+            try:
+                await self._send(owner, telling)
+            except ApiError as error:
+                logger.info("An Event could not be sent: %s", error)
+
+    async def _send(self, owner: Owner, telling: Telling) -> None:
+        key = f"{owner.uid}/{telling.reason}/{hashlib.sha256(telling.message.encode()).hexdigest()}"
+        now = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        known = self._sent.get(key)
+        if known is not None:
+            name, count = known
+            try:
+                await self._cluster.patch_event(
+                    owner.namespace, name, {"count": count + 1, "lastTimestamp": now}
+                )
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+            else:
+                self._remember(key, name, count + 1)
+                return
+        made = await self._cluster.create_event(owner.namespace, _event(owner, telling, now))
+        self._remember(key, made["metadata"]["name"], 1)
+
+    def _remember(self, key: str, name: str, count: int) -> None:
+        self._sent[key] = name, count
+        self._sent.move_to_end(key)
+        while len(self._sent) > REMEMBERED:
+            self._sent.popitem(last=False)
+
+
+def _event(owner: Owner, telling: Telling, now: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{owner.name}.", "namespace": owner.namespace},
+        "involvedObject": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": owner.name,
+            "namespace": owner.namespace,
+            "uid": owner.uid,
+        },
+        "type": "Warning" if telling.warning else "Normal",
+        "reason": telling.reason,
+        "message": telling.message[:MESSAGE_MAX_CHARACTERS],
+        "count": 1,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "source": {"component": MANAGER},
+        "reportingComponent": MANAGER,
+        "reportingInstance": "",
+    }

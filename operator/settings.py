@@ -1,0 +1,83 @@
+"""The operator's settings: flags of `crontabber operator`, each also an environment variable.
+
+`--log-format` is `CRONTABBER_LOG_FORMAT`; a flag wins over its variable. In a pod, and with a KUBECONFIG,
+none is needed. `kopf run -m crontabber_operator.handlers` reads the variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PREFIX = "CRONTABBER_"
+DEFAULT_WEBAPP = "deployment/webapp"
+DEFAULT_HEALTH = ":8082"
+
+
+class SettingError(ValueError):
+    """A setting can't be used; the message names the flag and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; `host` empty: everywhere."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator was told."""
+
+    namespaces: tuple[str, ...] = ()
+    """None: all."""
+    webapp_name: str = "webapp"
+    health: Address | None = None
+    log_format: str = "text"
+
+    @classmethod
+    def read(cls, flags: Mapping[str, str | None], environment: Mapping[str, str] = os.environ) -> Settings:
+        """Merge flags (by their name without dashes in front; None: not given) with the environment.
+
+        Raises SettingError.
+        """
+
+        def value(flag: str, default: str) -> str:
+            given = flags.get(flag)
+            if given is None:
+                given = environment.get(PREFIX + flag.upper().replace("-", "_"))
+            return default if given is None else given
+
+        return cls(
+            namespaces=tuple(name for name in value("namespace", "").replace(",", " ").split() if name),
+            webapp_name=_workload(value("webapp", DEFAULT_WEBAPP)),
+            health=_address("health", value("health", DEFAULT_HEALTH)),
+            log_format=_choice("log-format", value("log-format", "text"), ("text", "json", "mozlog")),
+        )
+
+
+def _workload(text: str) -> str:
+    kind, slash, name = text.partition("/")
+    if not slash or kind.lower() != "deployment" or not name:
+        message = f"--webapp takes deployment/NAME, not {text!r}"
+        raise SettingError(message)
+    return name
+
+
+def _address(flag: str, text: str) -> Address | None:
+    if text in ("", "off"):
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65536:
+        message = f"--{flag} takes HOST:PORT or :PORT, or 'off', not {text!r}"
+        raise SettingError(message)
+    return Address(host.strip("[]"), int(port))
+
+
+def _choice(flag: str, text: str, accepted: tuple[str, ...]) -> str:
+    if text not in accepted:
+        message = f"--{flag} takes {', '.join(accepted)}, not {text!r}"
+        raise SettingError(message)
+    return text

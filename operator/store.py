@@ -1,0 +1,220 @@
+"""What the watches have shown, in memory, by resource.
+
+An object is only ever replaced by a newer one: what the operator wrote itself is put here from the API
+server's answer, and the watch may show older states afterwards. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from crontabber_operator.manifests import PREFIX, Owner
+from crontabber_operator.models import InvalidSpec, Spec, Status, parse_time
+from crontabber_operator.observed import CronJobSeen, Job, Run
+from crontabber_operator.projection import owner_name, read_cronjob, read_run, resource_version
+
+Body = Mapping[str, Any]
+
+REMEMBERED_DELETIONS = 20_000
+
+
+class Key(NamedTuple):
+    """A resource's place."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A CrontabberJob as the API server has it."""
+
+    owner: Owner
+    version: int
+    resource_version: str
+    generation: int
+    created: datetime
+    spec: Spec | InvalidSpec
+    status: Status
+    annotations: Mapping[str, str]
+    """Only crontabber's own."""
+    deleting: bool
+
+    def job(self) -> Job:
+        """Return it as the core reads it; its spec must be valid."""
+        if isinstance(self.spec, InvalidSpec):
+            raise TypeError(self.owner.name)
+        return Job(
+            namespace=self.owner.namespace,
+            name=self.owner.name,
+            uid=self.owner.uid,
+            resource_version=self.resource_version,
+            generation=self.generation,
+            created=self.created,
+            spec=self.spec,
+            status=self.status,
+        )
+
+
+class _KnownRun(NamedTuple):
+    version: int
+    owners: frozenset[str]
+    run: Run
+
+
+class _KnownCronJob(NamedTuple):
+    version: int
+    owners: frozenset[str]
+    seen: CronJobSeen
+
+
+@dataclass(slots=True)
+class Store:
+    """Everything known, by the key of the CrontabberJob that it is for."""
+
+    _resources: dict[Key, Resource] = field(default_factory=dict)
+    _runs: dict[Key, dict[str, _KnownRun]] = field(default_factory=dict)
+    _cronjobs: dict[Key, _KnownCronJob] = field(default_factory=dict)
+    _deleted: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    def resource(self, key: Key) -> Resource | None:
+        """Return the resource, if it is known."""
+        return self._resources.get(key)
+
+    def keys(self) -> Iterator[Key]:
+        """Yield the keys of all resources."""
+        yield from list(self._resources)
+
+    def runs(self, owner: Owner) -> tuple[Run, ...]:
+        """Return the Jobs that were made for this very resource."""
+        key = Key(owner.namespace, owner.name)
+        cronjob = self._cronjobs.get(key)
+        uids = {owner.uid}
+        if cronjob is not None and owner.uid in cronjob.owners:
+            uids.add(cronjob.seen.uid)
+        return tuple(known.run for known in self._runs.get(key, {}).values() if known.owners & uids)
+
+    def cronjob(self, owner: Owner) -> CronJobSeen | None:
+        """Return the CronJob of the resource's name."""
+        known = self._cronjobs.get(Key(owner.namespace, owner.name))
+        return None if known is None else replace(known.seen, ours=owner.uid in known.owners)
+
+    def put_resource(self, body: Body) -> Key:
+        """Take a CrontabberJob, unless a newer one is known."""
+        metadata = body["metadata"]
+        key = Key(metadata["namespace"], metadata["name"])
+        known = self._resources.get(key)
+        version = resource_version(body)
+        if metadata["uid"] in self._deleted or (known is not None and known.version > version):
+            return key
+        self._resources[key] = _read_resource(body, version, known)
+        return key
+
+    def put_job(self, body: Body, *, asked_for: Key | None = None) -> Key | None:
+        """Take a Job, unless a newer one is known; return whose it is.
+
+        `asked_for`: this is the API server's answer about a Job of that resource, whose label may be gone,
+        and not an event that may be late.
+        """
+        key = asked_for or _owner_key(body)
+        run = read_run(body)
+        if asked_for is not None:
+            self._deleted.pop(body["metadata"]["uid"], None)
+        if key is None or run is None or run.uid in self._deleted:
+            return key
+        known = self._runs.setdefault(key, {})
+        version = resource_version(body)
+        before = known.get(run.uid)
+        if before is None or before.version <= version:
+            known[run.uid] = _KnownRun(version, _owners(body), run)
+        return key
+
+    def mark_released(self, key: Key, uid: str) -> None:
+        """A Job turned out to have been started before, though nothing in it shows that."""
+        known = self._runs.get(key, {})
+        if uid in known:
+            known[uid] = known[uid]._replace(run=replace(known[uid].run, released=True))
+
+    def put_cronjob(self, body: Body, *, asked_for: bool = False) -> Key:
+        """Take a CronJob, ours or not, unless a newer one is known (`asked_for` as in `put_job`)."""
+        metadata = body["metadata"]
+        if asked_for:
+            self._deleted.pop(metadata["uid"], None)
+        key = Key(metadata["namespace"], metadata["name"])
+        version = resource_version(body)
+        before = self._cronjobs.get(key)
+        seen = read_cronjob(body, Owner(key.namespace, key.name, ""))
+        if seen is None or seen.uid in self._deleted or (before is not None and before.version > version):
+            return key
+        self._cronjobs[key] = _KnownCronJob(version, _owners(body), seen)
+        return key
+
+    def drop_resource(self, key: Key, uid: str) -> None:
+        """Forget a CrontabberJob that was deleted."""
+        self._bury(uid)
+        known = self._resources.get(key)
+        if known is not None and known.owner.uid == uid:
+            del self._resources[key]
+
+    def drop_job(self, key: Key, uid: str) -> None:
+        """Forget a Job that was deleted."""
+        self._bury(uid)
+        known = self._runs.get(key, {})
+        known.pop(uid, None)
+        if not known:
+            self._runs.pop(key, None)
+
+    def drop_cronjob(self, key: Key, uid: str) -> None:
+        """Forget a CronJob that was deleted."""
+        self._bury(uid)
+        known = self._cronjobs.get(key)
+        if known is not None and known.seen.uid == uid:
+            del self._cronjobs[key]
+
+    def _bury(self, uid: str) -> None:
+        """Remember a deletion, so that a late event doesn't bring the object back."""
+        self._deleted[uid] = None
+        while len(self._deleted) > REMEMBERED_DELETIONS:
+            self._deleted.popitem(last=False)
+
+
+def _owner_key(body: Body) -> Key | None:
+    name = owner_name(body)
+    return Key(body["metadata"]["namespace"], name) if name is not None else None
+
+
+def _owners(body: Body) -> frozenset[str]:
+    return frozenset(one.get("uid", "") for one in body["metadata"].get("ownerReferences") or [])
+
+
+def _read_resource(body: Body, version: int, before: Resource | None) -> Resource:
+    metadata = body["metadata"]
+    owner = Owner(metadata["namespace"], metadata["name"], metadata["uid"])
+    generation = int(metadata.get("generation") or 0)
+    spec: Spec | InvalidSpec
+    if before is not None and before.owner == owner and before.generation == generation:
+        spec = before.spec
+    else:
+        try:
+            spec = Spec.read(body.get("spec"), name=owner.name)
+        except InvalidSpec as error:
+            spec = error
+    return Resource(
+        owner=owner,
+        version=version,
+        resource_version=metadata.get("resourceVersion", ""),
+        generation=generation,
+        created=parse_time(metadata["creationTimestamp"]),
+        spec=spec,
+        status=Status.read(body.get("status")),
+        annotations={
+            key: value
+            for key, value in (metadata.get("annotations") or {}).items()
+            if key.startswith(PREFIX) and isinstance(value, str)
+        },
+        deleting=metadata.get("deletionTimestamp") is not None,
+    )

@@ -1,0 +1,56 @@
+"""The pod template that a job runs in: that of its workload's last completed rollout.
+
+Pure. A template is `Rolling` while a rollout goes on: then what was used before stays in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Body = Mapping[str, Any]
+
+REVISION = "deployment.kubernetes.io/revision"
+POD_TEMPLATE_HASH = "pod-template-hash"
+
+
+def rollout_is_complete(deployment: Body) -> bool:
+    """Tell whether all replicas of a Deployment run its present template (the rule of `kubectl rollout status`)."""
+    spec, status = deployment.get("spec") or {}, deployment.get("status") or {}
+    generation = deployment["metadata"].get("generation") or 0
+    replicas = spec.get("replicas")
+    wanted = 1 if replicas is None else replicas
+    return bool(
+        (status.get("observedGeneration") or 0) >= generation
+        and (status.get("updatedReplicas") or 0) >= wanted
+        and (status.get("replicas") or 0) <= (status.get("updatedReplicas") or 0)
+        and (status.get("availableReplicas") or 0) >= (status.get("updatedReplicas") or 0)
+    )
+
+
+def completed_template(deployment: Body, replica_sets: Iterable[Body]) -> Body | None:
+    """Find the template of the newest rollout that completed, while a later one is going on.
+
+    That is the newest of the Deployment's former ReplicaSets that still has available pods. None: the first
+    rollout was never completed.
+    """
+    uid = deployment["metadata"]["uid"]
+    owned = [
+        one
+        for one in replica_sets
+        if any(reference.get("uid") == uid for reference in one["metadata"].get("ownerReferences") or [])
+    ]
+    owned.sort(key=_revision, reverse=True)
+    for former in owned[1:]:
+        if (former.get("status") or {}).get("availableReplicas"):
+            template = dict((former.get("spec") or {}).get("template") or {})
+            metadata = dict(template.get("metadata") or {})
+            labels = dict(metadata.get("labels") or {})
+            labels.pop(POD_TEMPLATE_HASH, None)
+            return {**template, "metadata": {**metadata, "labels": labels}}
+    return None
+
+
+def _revision(replica_set: Body) -> int:
+    text = (replica_set["metadata"].get("annotations") or {}).get(REVISION) or "0"
+    return int(text) if text.isdecimal() else 0
