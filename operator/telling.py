@@ -78,9 +78,10 @@ def _runs(before: Status, after: Status) -> Iterator[Telling]:
         retry = ""
         if after.retry is not None and after.retry.not_before is not None and after.state is State.RETRYING:
             retry = f" Next attempt at {format_time(after.retry.not_before)}."
+        message = entry.message.rstrip(".")
         yield Telling(
             _REASONS.get(entry.result, "RunFailed"),
-            f"Attempt {entry.attempt} at slot {slot} (Job {entry.job}) failed: {entry.message.rstrip(".")}.{retry}",
+            f"Attempt {entry.attempt} at slot {slot} (Job {entry.job}) failed: {message}.{retry}",
             warning=True,
         )
     if after.state is State.RETRIES_EXHAUSTED and before.state is not State.RETRIES_EXHAUSTED:
