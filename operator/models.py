@@ -68,6 +68,7 @@ _CONFIG = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ign
 # --- Times --------------------------------------------------------------------------------------------------
 
 _NOT_A_TIME = "must be an RFC 3339 time, such as 2026-11-24T08:00:00Z"
+_WHOLE_SECONDS_LENGTH = len("2026-11-24T08:00:00Z")
 _RFC3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
@@ -81,18 +82,22 @@ def parse_time(text: str) -> datetime:
     """
     if not _RFC3339.fullmatch(text):
         raise ValueError(_NOT_A_TIME)
+    if text.endswith("Z") and len(text) == _WHOLE_SECONDS_LENGTH:
+        return datetime.fromisoformat(text)  # all that the API server and we write; 40 of them in a status
     return _whole_utc(datetime.fromisoformat(text.upper()))
 
 
 def format_time(time: datetime) -> str:
     """Write an aware time as the API server does: `2026-11-24T08:00:00Z`, whole seconds."""
-    return _whole_utc(time).replace(tzinfo=None).isoformat() + "Z"
+    return _whole_utc(time).isoformat().removesuffix("+00:00") + "Z"
 
 
 def _whole_utc(time: datetime) -> datetime:
     if time.tzinfo is None:
         message = "a time without a time zone"
         raise ValueError(message)
+    if time.tzinfo is UTC and not time.microsecond:
+        return time
     try:
         return time.astimezone(UTC).replace(microsecond=0)
     except OverflowError as error:
@@ -879,11 +884,16 @@ _MENDS = {
 # --- Status -------------------------------------------------------------------------------------------------
 
 
+def _well_formed(text: str) -> str:
+    # Output that was no UTF-8 may carry lone surrogates, which no JSON can hold.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _end_of(max_bytes: int) -> Callable[[str], str]:
     def end(text: str) -> str:
         data = text.encode("utf-8", "replace")
         if len(data) <= max_bytes:
-            return text
+            return data.decode("utf-8")
         cut = data[-max_bytes:].decode("utf-8", "ignore")
         _, _, whole_lines = cut.partition("\n")
         return whole_lines or cut
@@ -893,6 +903,7 @@ def _end_of(max_bytes: int) -> Callable[[str], str]:
 
 def _start_of(max_characters: int) -> Callable[[str], str]:
     def start(text: str) -> str:
+        text = _well_formed(text)
         return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
     return start
@@ -907,7 +918,7 @@ def _newest(entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
 
 _ShortText = Annotated[str, AfterValidator(_start_of(TEXT_MAX_CHARACTERS))]
 # Without a mark that it was cut: commands are known again by the beginning of their value.
-_Cut = Annotated[str, AfterValidator(lambda text: text[: 2 * TEXT_MAX_CHARACTERS])]
+_Cut = Annotated[str, AfterValidator(lambda text: _well_formed(text)[: 2 * TEXT_MAX_CHARACTERS])]
 _Counter = Annotated[int, Field(ge=0)]
 
 

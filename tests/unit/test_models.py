@@ -744,6 +744,13 @@ def test_long_texts_are_cut_where_they_are_kept() -> None:
     assert message.endswith("m…")
 
 
+def test_texts_that_no_json_can_hold_are_mended() -> None:
+    """Output that was no UTF-8 must not make a status that can't be written."""
+    error = LastError(type="E\udcff", value="v\udcff", traceback="t\udcff")
+    assert (error.type, error.value, error.traceback) == ("E?", "v?", "t?")
+    json.dumps(Status(last_error=error).write(), ensure_ascii=False).encode()
+
+
 def test_a_commands_value_is_cut_without_a_mark() -> None:
     """The operator knows a command again by the beginning of its value, and refuses one that was too long."""
     value = CommandRecord(id="1", name="run-now", value="x" * 5000).value
