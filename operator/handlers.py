@@ -66,7 +66,7 @@ def _operator() -> Operator:
 
 
 @kopf.on.startup()
-async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     """Log in, and tell kopf to leave the users' resources alone: no finalizers, annotations or Events of its own."""
     global _running  # noqa: PLW0603 - kopf gives handlers copies of its memo, one for each object
     settings.posting.enabled = False
@@ -74,7 +74,8 @@ async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.persistence.finalizer = f"{GROUP}/unused"
     for kind in (JOBS, CRONJOBS):
         settings.watching.label_selectors[kind] = JOB_LABEL
-    _running = Operator(await Cluster.connect(), Settings.read({}))
+    ours = memo if isinstance(memo, Settings) else Settings.read({})
+    _running = Operator(await Cluster.connect(), ours)
 
 
 @kopf.on.cleanup()

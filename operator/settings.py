@@ -54,7 +54,7 @@ class Settings:
             namespaces=tuple(name for name in value("namespace", "").replace(",", " ").split() if name),
             webapp_name=_workload(value("webapp", DEFAULT_WEBAPP)),
             health=_address("health", value("health", DEFAULT_HEALTH)),
-            log_format=_choice("log-format", value("log-format", "text"), ("text", "json", "mozlog")),
+            log_format=_choice("log-format", value("log-format", "text"), ("text", "json")),
         )
 
 

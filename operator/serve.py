@@ -1,0 +1,74 @@
+"""`crontabber operator`: read the settings, set up the log, and let kopf run handlers.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+import kopf
+
+from crontabber_operator import logs
+from crontabber_operator.settings import DEFAULT_HEALTH, DEFAULT_WEBAPP, Address, SettingError, Settings
+
+FLAGS = ("namespace", "webapp", "health", "log-format")
+
+_EPILOG = """\
+Each flag is also an environment variable: --log-format is CRONTABBER_LOG_FORMAT. In a pod, and with a
+KUBECONFIG, none is needed.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `crontabber operator`; its arguments carry `run`, a function of them that returns the exit code."""
+    parser = subparsers.add_parser(
+        "operator",
+        help="run the operator",
+        description="Run the operator: watch CrontabberJobs and run their slots. Ends at SIGTERM.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--namespace", action="append", metavar="NAME", help="watch only this namespace; repeatable (all)"
+    )
+    parser.add_argument(
+        "--webapp",
+        metavar="deployment/NAME",
+        help=f"the workload that jobs run in where they don't say ({DEFAULT_WEBAPP})",
+    )
+    parser.add_argument(
+        "--health", metavar="[HOST]:PORT", help=f"serve /healthz here; 'off' for not ({DEFAULT_HEALTH})"
+    )
+    parser.add_argument(
+        "--log-format", metavar="FORMAT", help="text, or json: one object a line (text)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until told to stop; 2 where a setting can't be used."""
+    flags: dict[str, Any] = {name: getattr(arguments, name.replace("-", "_")) for name in FLAGS}
+    if flags["namespace"] is not None:
+        flags["namespace"] = ",".join(flags["namespace"])
+    try:
+        settings = Settings.read(flags)
+    except SettingError as error:
+        print(f"crontabber operator: {error}", file=sys.stderr)  # noqa: T201 - a command's own error
+        return 2
+    logs.configure(settings.log_format)
+    import crontabber_operator.handlers  # noqa: F401, PLC0415 - registers with kopf, only where it runs
+
+    logging.getLogger(__name__).info("Watching %s", ", ".join(settings.namespaces) or "all namespaces")
+    kopf.run(
+        standalone=True,
+        memo=settings,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        liveness_endpoint=_url(settings.health) if settings.health is not None else None,
+    )
+    return 0
+
+
+def _url(address: Address) -> str:
+    host = address.host or "0.0.0.0"  # noqa: S104 - a pod's probes come from outside of it
+    return f"http://{f'[{host}]' if ':' in host else host}:{address.port}/healthz"
