@@ -80,7 +80,7 @@ COLUMN_DESCRIPTIONS = {
 }
 
 
-# --- The whole ----------------------------------------------------------------------------------------------
+# --- The whole ------------------------------------------------------------------------------------------
 
 
 def definition() -> Schema:
@@ -191,7 +191,7 @@ def status_schema() -> Schema:
     return schema
 
 
-# --- From pydantic's JSON schema to a structural one --------------------------------------------------------
+# --- From pydantic's JSON schema to a structural one ----------------------------------------------------
 
 _KEPT = (
     "type",
@@ -242,7 +242,7 @@ def _structural(schema: Mapping[str, Any], models: Mapping[str, Any] | None = No
     return result
 
 
-# --- Cron text ----------------------------------------------------------------------------------------------
+# --- Cron text ------------------------------------------------------------------------------------------
 
 # What robfig/cron's ParseStandard splits fields at: the white space of Unicode.
 _BLANK = r"\s\v\pZ\x{85}"
@@ -318,7 +318,7 @@ def _cron_field(numbers: str, words: str) -> str:
     return rf"(?i:,+|,*{part}(,+{part})*,*)"
 
 
-# --- The pod template ---------------------------------------------------------------------------------------
+# --- The pod template -----------------------------------------------------------------------------------
 
 # Metadata that means something in a template, and what `kubectl create --dry-run` writes into one.
 _TEMPLATE_METADATA = (
@@ -394,7 +394,7 @@ def _pod_part(schema: Mapping[str, Any], models: Mapping[str, Any], name: str = 
     return result
 
 
-# --- The sub-command ----------------------------------------------------------------------------------------
+# --- The sub-command ------------------------------------------------------------------------------------
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

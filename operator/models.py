@@ -65,7 +65,7 @@ INT32_MAX = 2**31 - 1
 _CONFIG = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
-# --- Times --------------------------------------------------------------------------------------------------
+# --- Times ----------------------------------------------------------------------------------------------
 
 _NOT_A_TIME = "must be an RFC 3339 time, such as 2026-11-24T08:00:00Z"
 _WHOLE_SECONDS_LENGTH = len("2026-11-24T08:00:00Z")
@@ -121,7 +121,7 @@ UtcTime = Annotated[
 ]
 
 
-# --- Forms: a pattern, and the sentence for a text that doesn't match it ------------------------------------
+# --- Forms: a pattern, and the sentence for a text that doesn't match it --------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ _GivenTime = Annotated[
 ]
 
 
-# --- Enumerations -------------------------------------------------------------------------------------------
+# --- Enumerations ---------------------------------------------------------------------------------------
 
 
 class ReportErrors(StrEnum):
@@ -310,7 +310,7 @@ class ConditionType(StrEnum):
     STALLED = "Stalled"
 
 
-# --- Spec ---------------------------------------------------------------------------------------------------
+# --- Spec -----------------------------------------------------------------------------------------------
 
 
 class InvalidSpec(ValueError):  # noqa: N818 - named for what it says about the resource
@@ -881,7 +881,7 @@ _MENDS = {
 }
 
 
-# --- Status -------------------------------------------------------------------------------------------------
+# --- Status ---------------------------------------------------------------------------------------------
 
 
 def _well_formed(text: str) -> str:
