@@ -424,6 +424,13 @@ def run(arguments: argparse.Namespace) -> int:
     if source is None:
         sys.stdout.write(manifest())
         return 0
-    text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-    sys.stdout.write(json.dumps(pod_template(json.loads(text)), separators=(",", ":"), sort_keys=True) + "\n")
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        template = pod_template(json.loads(text))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.stderr.write(
+            f"crontabber crd: {source} is not the document of `kubectl get --raw /openapi/v3/api/v1`: {error!r}\n"
+        )
+        return 1
+    sys.stdout.write(json.dumps(template, separators=(",", ":"), sort_keys=True) + "\n")
     return 0

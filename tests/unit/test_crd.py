@@ -455,3 +455,17 @@ def test_the_command_refreshes_the_pod_template(tmp_path: Path, capsys: pytest.C
     document.write_text(json.dumps(OPENAPI), encoding="utf-8")
     assert run("--pod-template-from", str(document)) == 0
     assert json.loads(capsys.readouterr().out) == crd.pod_template(OPENAPI)
+
+
+@pytest.mark.parametrize("text", [None, "not JSON", "{}", "[]"])
+def test_a_wrong_document_is_told_not_thrown(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing file, or one of something else, gives a sentence and exit code 1."""
+    document = tmp_path / "openapi.json"
+    if text is not None:
+        document.write_text(text, encoding="utf-8")
+    assert run("--pod-template-from", str(document)) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "kubectl get --raw /openapi/v3/api/v1" in said.err
