@@ -429,7 +429,7 @@ def run(arguments: argparse.Namespace) -> int:
         template = pod_template(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.stderr.write(
-            f"crontabber crd: {source} is not the document of `kubectl get --raw /openapi/v3/api/v1`: {error!r}\n"
+            f"crontabber crd: {source} is not what `kubectl get --raw /openapi/v3/api/v1` gives: {error!r}\n"
         )
         return 1
     sys.stdout.write(json.dumps(template, separators=(",", ":"), sort_keys=True) + "\n")
