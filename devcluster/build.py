@@ -179,7 +179,7 @@ def _build(family: Family, names: list[str], progress: _Progress) -> None:
     except OSError as error:
         message = (
             f"cannot write the built binaries to {target.parent}: {error.strerror or error}. "
-            "Set CRONTABBER_CACHE to a folder on a disk with 3 GB free that you may write to"
+            "Set CRONTABBER_CACHE to a folder on a disk with 5 GB free that you may write to"
         )
         raise BuildError(message) from error
 
@@ -290,7 +290,7 @@ _NETWORK = (
 _MENDS = (
     (
         r"no space left on device|disk quota exceeded",
-        "the disk is full: free 3 GB, or set CRONTABBER_CACHE, GOCACHE and GOTMPDIR to folders on another",
+        "the disk is full: free 5 GB, or set CRONTABBER_CACHE, GOCACHE and GOTMPDIR to folders on another",
     ),
     (
         _NETWORK,
@@ -418,7 +418,7 @@ def _pip(command: list[str]) -> None:
 
 @contextlib.contextmanager
 def _temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder that is removed in the end, or by the next with the same lock if this process is killed."""
+    """Make a folder that is removed in the end; where this process is killed, by the lock's next holder."""
     for left in parent.glob(f"{prefix}*/"):
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as name:

@@ -42,7 +42,7 @@ class LocalImage:
     """The image's CMD."""
 
     @classmethod
-    def of(  # noqa: PLR0913 - each what one line of a Dockerfile says
+    def of(
         cls,
         directory: str | Path,
         python: str | Path | None = None,

