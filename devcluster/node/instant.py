@@ -97,7 +97,9 @@ class InstantContainer:
 class InstantRuntime:
     """Starts containers that only have a result."""
 
-    survives_restarts = True
+    def lost(self, pod: Manifest) -> bool:  # noqa: ARG002
+        """Lose nothing: what has no process can be begun again."""
+        return False
 
     async def prepare(self, pod: Manifest) -> None:
         """Need nothing."""

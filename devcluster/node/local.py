@@ -37,7 +37,7 @@ from devcluster.node.pathmap import PathMap
 from devcluster.node.processes import Order, Process, Spawner
 from devcluster.node.runtime import Ended, NotReadyError, StartError
 from devcluster.node.sources import MissingSourceError, environment_sources
-from devcluster.node.status import MESSAGE_LIMIT_BYTES, clip, ended_reason
+from devcluster.node.status import MESSAGE_LIMIT_BYTES, clip, ended_reason, has_started_containers
 from devcluster.node.storage import PodStorage, write_file
 from devcluster.node.volumes import Mount, VolumeError, VolumeFile, mounts, volume_directory
 
@@ -128,8 +128,6 @@ class LocalContainer:
 class LocalRuntime:
     """Starts the containers of this node's pods."""
 
-    survives_restarts = False
-
     def __init__(self, api: Api, images: Images, node: NodeFacts, machine: Machine) -> None:
         """Start nothing yet."""
         self._storage = PodStorage(api, node, machine.state_directory)
@@ -142,6 +140,11 @@ class LocalRuntime:
             "KUBERNETES_SERVICE_PORT": str(api.access.port),
             "KUBERNETES_SERVICE_PORT_HTTPS": str(api.access.port),
         }
+
+    def lost(self, pod: Manifest) -> bool:
+        """Tell whether containers of this pod were started; their processes ended with the node that did."""
+        # the files know of a start that the API was not told of any more
+        return has_started_containers(pod) or self._storage.has_logs(pod)
 
     def forget_all_but(self, uids: Iterable[str]) -> None:
         """Remove the files of all other pods: they went while no node was there."""
@@ -164,6 +167,12 @@ class LocalRuntime:
 
         Raises `NotReadyError` while its image or configuration is missing, and `StartError`.
         """
+        try:
+            return await self._start(pod, container, attempt)
+        except OSError as error:  # a full disk, say: tried again
+            raise NotReadyError("CreateContainerError", str(error)) from error
+
+    async def _start(self, pod: Manifest, container: Manifest, attempt: int) -> LocalContainer:
         image = self._image(container)
         files, name = self._storage.files(pod), container["name"]
         files.container(name).mkdir(parents=True, exist_ok=True)
@@ -185,9 +194,9 @@ class LocalRuntime:
 
         try:
             process = await self._machine.spawner.run(run.order, on_output)
-        except OSError as error:
+        except OSError:
             on_output(b"")
-            raise NotReadyError("CreateContainerError", str(error)) from error
+            raise
         try:
             await process.started()
         except StartError:

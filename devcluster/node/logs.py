@@ -9,6 +9,7 @@ not rotated.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _TIME_LENGTH = len("2026-11-24T08:00:00.000000000Z")
 _TAG_AT = _TIME_LENGTH + len(" stdout ")
 _TEXT_AT = _TAG_AT + len("F ")
@@ -87,8 +89,11 @@ class ContainerLog:
         if self.closed:
             return
         entries = self._splitter.feed(chunk, time.time_ns())
-        while entries:
-            entries = entries[os.write(self._file, entries) :]
+        try:
+            while entries:
+                entries = entries[os.write(self._file, entries) :]
+        except OSError as error:  # a full disk must not end the container
+            _log.warning("%s: output is lost: %s", self.path, error)
         if not chunk:
             self.closed = True
             os.close(self._file)

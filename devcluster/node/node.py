@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     Manifest = Mapping[str, Any]
 
 _log = logging.getLogger(__name__)
-_WANTED_FILES = 16384
+_WANTED_FILES = (16384, 10240, 4096)
+"""How many descriptors to ask for: as many as are given."""
 _END_SECONDS = 3
 """How long killed containers may take to be gone when the node ends."""
 
@@ -242,9 +243,12 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _raise_file_limit() -> None:
-    """Allow this process the two descriptors that each container takes."""
+    """Allow this process the three descriptors that each container takes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
-    if soft < wanted:
+    for wanted in _WANTED_FILES:
+        if soft >= wanted:
+            return
+        # macOS says that there is no hard limit and refuses all the same what is over the kernel's own
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return

@@ -25,6 +25,7 @@ from devcluster.node.status import (
     Terminated,
     Verdict,
     Waiting,
+    container_statuses,
     is_sidecar,
     pod_status,
     waiting_records,
@@ -106,7 +107,7 @@ class PodWorker:
                 self._finished = True
                 self._publisher.changed()
                 await self._publisher.flush()
-                await self._around.runtime.finish(self.pod)
+            await self._around.runtime.finish(self.pod)
             await self._let_go()
             await self._around.runtime.release(self.pod)
         finally:
@@ -114,7 +115,7 @@ class PodWorker:
             publishing.cancel()
 
     async def _run_containers(self) -> None:
-        if self._has_earlier_life() and not self._around.runtime.survives_restarts:
+        if self._around.runtime.lost(self.pod):
             self._take_over_records()
             if not self._resume():
                 return
@@ -202,7 +203,8 @@ class PodWorker:
     async def _let_go(self) -> None:
         """Wait until the finished pod is deleted, confirm that, and wait until it is gone."""
         confirmed = False
-        while not self._is_removed and not self._publisher.is_gone:
+        # only the watch says when it is gone: an event of before that must not begin it anew
+        while not self._is_removed:
             self._news.clear()
             if self._is_deleted and not confirmed:
                 confirmed = True
@@ -275,17 +277,8 @@ class PodWorker:
         self._around.events.tell(self.pod, "DeadlineExceeded", message, "Normal")
         return True
 
-    def _has_earlier_life(self) -> bool:
-        """Whether an earlier node has started containers of this pod."""
-        return any(
-            "waiting" not in (each.get("state") or {"waiting": {}})
-            or each.get("lastState")
-            or each.get("restartCount")
-            for each in _container_statuses(self.pod)
-        )
-
     def _take_over_records(self) -> None:
-        for each in _container_statuses(self.pod):
+        for each in container_statuses(self.pod):
             if each["name"] in self._workers:
                 self._workers[each["name"]].take_over(_record(each))
 
@@ -348,11 +341,6 @@ def _ended(state: Manifest) -> Terminated | None:
         ended.get("message", ""),
         ended.get("containerID", ""),
     )
-
-
-def _container_statuses(pod: Manifest) -> list[Manifest]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
 def _has_succeeded(record: ContainerRecord) -> bool:

@@ -182,13 +182,13 @@ class Spawner:
             "memory_limit_bytes": order.memory_limit_bytes,
         }
         _write_secretly(order.file, json.dumps(text))
-        async with self._lock:
-            try:
-                stream, output = await self._request(order.file)
-            except OSError:
-                _log.warning("the process that starts containers ended; starting another")
-                await self._disconnect()
-                stream, output = await self._request(order.file)
+        # whoever gives up waiting must not leave an answer behind that the next one would take for its own
+        launch = asyncio.ensure_future(self._launch(order.file))
+        try:
+            stream, output = await asyncio.shield(launch)
+        except asyncio.CancelledError:
+            launch.add_done_callback(_discard)
+            raise
         return Process(stream, output, on_output)
 
     async def stop(self) -> None:
@@ -198,6 +198,15 @@ class Spawner:
         """
         async with self._lock:
             await self._disconnect()
+
+    async def _launch(self, order_file: Path) -> tuple[socket.socket, int]:
+        async with self._lock:
+            try:
+                return await self._request(order_file)
+            except OSError:
+                _log.warning("the process that starts containers ended; starting another")
+                await self._disconnect()
+                return await self._request(order_file)
 
     async def _request(self, order_file: Path) -> tuple[socket.socket, int]:
         control = await self._connected()
@@ -244,6 +253,14 @@ class Spawner:
         if self._process is not None:
             await self._process.wait()
             self._process = None
+
+
+def _discard(launch: asyncio.Future[tuple[socket.socket, int]]) -> None:
+    """Let go of a process that nobody waits for: it ends when its descriptors are closed."""
+    if not launch.cancelled() and launch.exception() is None:
+        stream, output = launch.result()
+        stream.close()
+        os.close(output)
 
 
 async def _expect_byte(control: socket.socket, otherwise: str) -> bytes:

@@ -65,9 +65,8 @@ class RunningContainer(Protocol):
 class Runtime(Protocol):
     """Runs containers."""
 
-    @property
-    def survives_restarts(self) -> bool:
-        """Whether nothing is lost when the node is started anew."""
+    def lost(self, pod: Manifest) -> bool:
+        """Tell whether an earlier node started containers of this pod, which ended with it."""
 
     async def prepare(self, pod: Manifest) -> None:
         """Set up what the pod's containers share: volumes. Raises `VolumeError`."""

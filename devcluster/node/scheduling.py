@@ -61,7 +61,7 @@ def _term_matches(term: Manifest, node: Manifest) -> bool:
     return bool(expressions) and all(_expression_matches(each, values) for each, values in expressions)
 
 
-def _expression_matches(expression: Manifest, values: Mapping[str, str]) -> bool:  # noqa: PLR0911 - a table
+def _expression_matches(expression: Manifest, values: Mapping[str, str]) -> bool:
     value = values.get(expression["key"])
     wanted: Sequence[str] = expression.get("values") or ()
     match expression["operator"]:

@@ -95,7 +95,12 @@ class LogServer:
         application.router.add_get("/healthz", _healthy)
         for kind in ("exec", "attach", "run", "portForward"):
             application.router.add_route("*", f"/{kind}/{{tail:.*}}", _unsupported)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handler_cancellation=True,  # who follows a log and leaves must not be waited for
+            shutdown_timeout=1,
+        )
         await self._runner.setup()
         site = web.TCPSite(
             self._runner, self._address, self._port, ssl_context=_tls(self._address, self._directory)

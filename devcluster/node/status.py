@@ -132,7 +132,7 @@ def pod_status(pod: Manifest, progress: Progress, address: str, now: datetime) -
     return status
 
 
-def pod_phase(spec: Manifest, records: Mapping[str, ContainerRecord], *, finished: bool) -> Phase:  # noqa: PLR0911 - the kubelet's order of questions
+def pod_phase(spec: Manifest, records: Mapping[str, ContainerRecord], *, finished: bool) -> Phase:
     """Return the phase that follows from the containers' records."""
     policy: Policy = spec.get("restartPolicy") or "Always"
     inits = [each for each in spec.get("initContainers") or () if not is_sidecar(each)]
@@ -173,6 +173,22 @@ def waiting_records(spec: Manifest) -> dict[str, ContainerRecord]:
     reason = "PodInitializing" if spec.get("initContainers") else "ContainerCreating"
     waiting = ContainerRecord(Waiting(reason))
     return {each["name"]: waiting for each in [*(spec.get("initContainers") or ()), *spec["containers"]]}
+
+
+def container_statuses(pod: Manifest) -> list[Manifest]:
+    """Return what a pod's status says of its containers, init containers first."""
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def has_started_containers(pod: Manifest) -> bool:
+    """Tell whether a pod's status shows that any of its containers was ever started."""
+    return any(
+        "waiting" not in (each.get("state") or {"waiting": {}})
+        or each.get("lastState")
+        or each.get("restartCount")
+        for each in container_statuses(pod)
+    )
 
 
 def ended_reason(exit_code: int, *, out_of_memory: bool = False) -> str:

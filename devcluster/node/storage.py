@@ -82,9 +82,13 @@ class PodStorage:
     def files(self, pod: Manifest) -> PodFiles:
         """Return where a pod's files are."""
         metadata = pod["metadata"]
-        return PodFiles(
-            self._state / "pods" / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
-        )
+        # cut: a file's name has at most 255 bytes, a pod's 253
+        name = f"{metadata['namespace']}_{metadata['name']}"[:180]
+        return PodFiles(self._state / "pods" / f"{name}_{metadata['uid']}")
+
+    def has_logs(self, pod: Manifest) -> bool:
+        """Tell whether any container of the pod was ever started."""
+        return any(self.files(pod).pod.glob("containers/*/*.log"))
 
     async def prepare(self, pod: Manifest) -> None:
         """Write the pod's volumes; raises `VolumeError` if something for them is missing."""

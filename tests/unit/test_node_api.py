@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +15,7 @@ from devcluster.node.api import Access, Api, ApiError, Change, Listing, insist, 
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
 PODS = "/api/v1/pods"
 
@@ -37,7 +37,7 @@ class Server:
     """Answers lists and watches from a script, and notes what was asked."""
 
     def __init__(self, lists: list[Any], watches: list[list[dict[str, Any]] | int]) -> None:
-        """`lists`: pages, or status codes; `watches`: events, or status codes; a watch that is left over hangs."""
+        """`lists`: pages or codes; `watches`: events or codes; a watch for which nothing is left hangs."""
         self.lists = lists
         self.watches = watches
         self.asked: list[str] = []
@@ -117,7 +117,7 @@ def test_a_list_is_followed_by_its_changes() -> None:
 
 
 def test_a_watch_that_ends_goes_on_where_it_was() -> None:
-    """From the last event's version, or a bookmark's; nothing is listed again, refused watches are repeated."""
+    """From the last event's version, or a bookmark's; nothing is listed again; refusals are repeated."""
     server = Server(
         [page(version=5)],
         [[event("ADDED", "a", 6), event("BOOKMARK", "", 9)], 503, 429, [event("ADDED", "b", 10)]],
@@ -225,5 +225,5 @@ def test_a_wrong_authority_is_refused(tmp_path: Path) -> None:
         "server": "https://127.0.0.1:6443",
         "certificate-authority-data": base64.b64encode(b"nothing").decode(),
     }
-    with pytest.raises(OSError, match="PEM|NO_START|not enough data|no start line"):
+    with pytest.raises(OSError, match=r"PEM|NO_START|not enough data|no start line"):
         load_kubeconfig(kubeconfig(tmp_path, cluster, {}))

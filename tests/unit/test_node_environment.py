@@ -62,7 +62,7 @@ def test_values_expand_to_what_stands_above_them() -> None:
 
 
 def test_values_expand_to_envfrom_and_the_api_servers_address() -> None:
-    """envFrom is resolved first."""
+    """What envFrom brings is resolved first."""
     env = [{"name": "URL", "value": "https://$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)/$(A)"}]
     resolved = environment(envFrom=[{"configMapRef": {"name": "cm"}}], env=env)
     assert resolved["URL"] == "https://127.0.0.1:6443/from-cm"
@@ -168,7 +168,7 @@ def test_what_no_process_can_hold_is_skipped_and_told() -> None:
 
 
 def test_words_expand_to_the_whole_environment() -> None:
-    """args see env, envFrom and the API server's address."""
+    """Args see env, envFrom and the API server's address."""
     container = {
         "name": "c",
         "env": [{"name": "X", "value": "1"}],

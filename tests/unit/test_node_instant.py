@@ -31,7 +31,7 @@ def test_the_annotation_says_how_a_pod_ends(text: str, expected: Result) -> None
 @pytest.mark.parametrize("text", ["success", "exit", "exit=x", "seconds=", "hang=1", "fail=2"])
 def test_other_results_are_refused(text: str) -> None:
     """Rather than taken for a success."""
-    with pytest.raises(ValueError, match="exit|seconds|none of|literal|convert"):
+    with pytest.raises(ValueError, match=r"exit|seconds|none of|literal|convert"):
         parse_result(text)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devcluster.node.logs import ContainerLog, LineSplitter, LogQuery, format_entry, last_lines, read_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECOND = 1_000_000_000
 AT = int(datetime(2026, 11, 24, 8, tzinfo=UTC).timestamp()) * SECOND
@@ -130,7 +132,8 @@ def test_following_gets_every_line_once_and_ends_with_the_container(tmp_path: Pa
             log.write(to_write.pop(0))
             if not chunk.endswith(b"first\n"):
                 continue
-            asyncio.get_running_loop().call_soon(lambda: [log.write(text) for text in to_write])
+            for text in to_write:
+                asyncio.get_running_loop().call_soon(log.write, text)
         return chunks
 
     assert b"".join(asyncio.run(asyncio.wait_for(follow(), 10))) == b"before\nfirst\nsecond\nlast"
