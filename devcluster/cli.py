@@ -47,7 +47,9 @@ $CRONTABBER_CACHE, else $XDG_CACHE_HOME, else ~/.cache; a cluster's files are in
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    own, of_kubectl = _split(list(sys.argv[1:] if arguments is None else arguments))
+    options = _parser().parse_args(own)
+    options.arguments = of_kubectl
     # So that `finally` runs when a terminal is closed or a service manager says stop.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_on_signal)
@@ -66,6 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return our arguments and kubectl's: all that follows `kubectl`, less a `--name` that comes first."""
+    if arguments[:1] != ["kubectl"]:
+        return arguments, []
+    own = 1
+    if arguments[1:2] == ["--name"]:
+        own = 3
+    elif arguments[1:] and arguments[1].startswith("--name="):
+        own = 2
+    return arguments[:own], arguments[own:]
 
 
 def _exit_on_signal(number: int, _frame: object) -> None:
@@ -141,9 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-n", "--lines", type=int, help="only the last lines (default: all of one, 20 of each)")
     logs.set_defaults(run=_logs)
 
-    kubectl = commands.add_parser("kubectl", parents=[named], help="run kubectl in the cluster")
-    kubectl.add_argument(
-        "arguments", nargs=argparse.REMAINDER, help="kubectl's own; --name comes before them"
+    kubectl = commands.add_parser(
+        "kubectl",
+        parents=[named],
+        help="run kubectl in the cluster; --name comes before kubectl's own arguments",
     )
     kubectl.set_defaults(run=_kubectl)
 

@@ -85,7 +85,7 @@ class Supervisor:
         self.owner_ended = False
 
     def run(self) -> None:
-        """Serve until told to end, by request, SIGTERM or SIGINT, or until the owner or the guardian ended."""
+        """Serve until told to end (by request, SIGTERM or SIGINT), or until owner or guardian ended."""
         adopt_orphans()
         wake_read, wake_write = os.pipe()
         for end in (wake_read, wake_write):

@@ -159,7 +159,7 @@ def test_cache_that_cannot_be_written_is_told(stand_in: Path, monkeypatch: pytes
 
 
 def test_what_a_binary_is_made_of_is_in_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another go.sum, as another version, is another folder of the cache: an old binary is never taken for it."""
+    """Another go.sum, as another version, is another folder of the cache: no old binary is taken for it."""
     before = build.path_of("etcd")
     modules = tmp_path / "go"
     shutil.copytree(GO_MODULES, modules)

@@ -180,7 +180,8 @@ def test_up_in_the_background_outlives_the_command() -> None:
         assert _command_line("status", "--name", "kept").returncode == 0
         assert "kept" in _command_line("list").stdout
         assert _command_line("kubeconfig", "--name", "kept").stdout == f"{cluster.kubeconfig}\n"
-        assert "default" in _command_line("kubectl", "--name", "kept", "get", "namespaces").stdout
+        kubectl = ("kubectl", "--name", "kept", "--namespace", "default", "get")
+        assert "kube-root-ca.crt" in _command_line(*kubectl, "configmaps").stdout
         assert "serving" in _command_line("logs", "--name", "kept", "kube-apiserver").stdout.lower()
     finally:
         _command_line("down", "--name", "kept")
