@@ -465,6 +465,37 @@ def test_volumes_and_the_termination_message(either_way: Namespace) -> None:
     assert not Path("/etc/devcluster-test").exists()
 
 
+def test_an_images_own_settings_count(either_way: Namespace, image: Path) -> None:
+    """Its directory is where its containers look for it; its entrypoint runs where no command is given."""
+    namespace = either_way
+    images = namespace.cluster.images
+    site = LocalImage.of(
+        image,
+        sys.executable,
+        working_directory="/devcluster-test/app",
+        environment={"FROM": "image", "BOTH": "image"},
+        entrypoint=("python", "program.py"),
+        command=("default",),
+    )
+    namespace.cluster.set_images({**images, "site:2": site})
+    try:
+        own = {"image": "site:2", "command": None, "env": [{"name": "BOTH", "value": "pod"}]}
+        namespace.pod("defaults", container=own)
+        namespace.pod("args", container={**own, "args": ["--x"]})
+        namespace.pod("path", "cat /devcluster-test/app/program.py | wc -l", container={"image": "site:2"})
+        for name in ("defaults", "args", "path"):
+            assert namespace.finished(name)["status"]["phase"] == "Succeeded", namespace.kubectl("logs", name)
+    finally:
+        namespace.cluster.set_images(images)
+    printed = json.loads(namespace.kubectl("logs", "defaults"))
+    assert printed["argv"] == ["default"]
+    assert (printed["env"]["FROM"], printed["env"]["BOTH"]) == ("image", "pod")
+    assert printed["cwd"] in ("/devcluster-test/app", str(image))
+    assert json.loads(namespace.kubectl("logs", "args"))["argv"] == ["--x"]
+    assert namespace.kubectl("logs", "path").strip() == "2"
+    assert not Path("/devcluster-test").exists()
+
+
 def test_a_program_in_a_pod_speaks_with_the_api_server(namespace: Namespace) -> None:
     """As the operator does in its own pod: token, authority and address are where clients look for them."""
     if "see their volumes" not in namespace.cluster.log_path("node").read_text():
