@@ -1,0 +1,110 @@
+"""The operator as a process of its own, for the tests: started, killed, stopped; its log kept.
+
+Also runs `faulty_operator`, which kills itself at a given write.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+HANDLERS = "crontabber_operator.handlers"
+FAULTY = "faulty_operator"
+ENDS_WITHIN_SECONDS = 20.0
+LOG_TAIL_LINES = 60
+
+
+class OperatorProcess:
+    """One operator. Use `start`; as a context manager it is killed at the end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        """Use `start`."""
+        self._process = process
+        self.log_path = log
+
+    @classmethod
+    def start(
+        cls,
+        kubeconfig: Path,
+        log: Path,
+        *,
+        namespaces: Sequence[str],
+        fault: str = "",
+        environment: dict[str, str] | None = None,
+    ) -> Self:
+        """Start an operator that watches these namespaces (patterns are allowed).
+
+        `fault` is `<point>:<before|after>[:<which>[:stop]]`, see faulty_operator.py.
+        """
+        scope = [part for name in namespaces for part in ("-n", name)]
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("CRONTABBER_")}
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "kopf", "run", "--standalone", *scope),
+                    *("-m", FAULTY if fault else HANDLERS),
+                ],
+                env={
+                    **kept,
+                    "KUBECONFIG": str(kubeconfig),
+                    "PYTHONPATH": str(HERE),
+                    "OPERATOR_FAULT": fault,
+                    **(environment or {}),
+                },
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return cls(process, log)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash does."""
+        self._process.kill()
+        self._process.wait(ENDS_WITHIN_SECONDS)
+
+    def terminate(self) -> tuple[int, float]:
+        """End it with SIGTERM, as a rolling update does; return exit code and seconds."""
+        began = time.monotonic()
+        self._process.terminate()
+        code = self._process.wait(ENDS_WITHIN_SECONDS)
+        return code, time.monotonic() - began
+
+    def go_on(self) -> None:
+        """Let it go on after a fault that stopped it (SIGCONT)."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def log(self) -> str:
+        """Return all that it logged."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def log_tail(self) -> str:
+        """Return the end of its log."""
+        return "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
+
+    def __enter__(self) -> Self:
+        """Return the operator."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill it."""
+        self.kill()
