@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devcluster.node.logs import ContainerLog, LineSplitter, LogQuery, format_entry, last_lines, read_log
@@ -36,6 +36,12 @@ def written(path: Path, *chunks: bytes) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return one directory for all examples."""
+    return tmp_path_factory.mktemp("logs")
+
+
 def test_an_entry_has_the_form_of_the_cri() -> None:
     """Nanoseconds, always nine digits."""
     assert format_entry(b"hello", b"F", AT + 5) == b"2026-11-24T08:00:00.000000005Z stdout F hello\n"
@@ -62,21 +68,19 @@ def test_a_long_line_comes_back_whole(tmp_path: Path, size: int) -> None:
     assert with_times.count(b"2026-11-24T08:") == 2
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(chunks=st.lists(st.binary(min_size=1, max_size=50), max_size=20))
-def test_output_comes_back_as_it_was_printed(
-    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]
-) -> None:
+def test_output_comes_back_as_it_was_printed(scratch: Path, chunks: list[bytes]) -> None:
     """However it was cut, binary or not, with or without a newline at its end."""
-    path = written(tmp_path_factory.mktemp("logs") / "log", *chunks)
+    path = written(scratch / "log", *chunks)
     assert read(path) == b"".join(chunks)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(chunks=st.lists(st.binary(min_size=1, max_size=50), max_size=20), lines=st.integers(0, 30))
-def test_the_tail_is_the_last_lines(
-    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes], lines: int
-) -> None:
+def test_the_tail_is_the_last_lines(scratch: Path, chunks: list[bytes], lines: int) -> None:
     """No more and no less."""
-    path = written(tmp_path_factory.mktemp("logs") / "log", *chunks)
+    path = written(scratch / "log", *chunks)
     pieces = b"".join(chunks).split(b"\n")
     pieces = [piece + b"\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
     assert read(path, tail_lines=lines) == b"".join(pieces[len(pieces) - min(lines, len(pieces)) :])
