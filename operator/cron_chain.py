@@ -1,9 +1,9 @@
 """The slots of a cron text in a time zone: each is what robfig/cron finds from the one before.
 
-PURE. Nearly everywhere the slots are the instants whose local time the cron text names ("matches"), and those are
-counted by the calendar (`wall_clock`) between two changes of the zone's offset. Only across a change that is not
-smooth (`zone_offsets`) is it found out by walking (`cron_walk`) which of them are slots; such a walk depends on
-where it starts.
+PURE. Nearly everywhere the slots are the instants whose local time the cron text names ("matches"), and
+those are counted by the calendar (`wall_clock`) between two changes of the zone's offset. Only across a
+change that is not smooth (`zone_offsets`) is it found out by walking (`cron_walk`) which of them are slots;
+such a walk depends on where it starts.
 
 All instants are whole seconds since 1970-01-01T00:00Z.
 """
@@ -185,8 +185,8 @@ class CronChain:
     def _matches_are_slots_until(self, slot: int, until: int) -> int:
         """Return until when, at most `until`, all matches after a slot are the slots that follow on it.
 
-        From a slot, a walk only goes forward, and it looks up a local time only to get to another day. So it can
-        go wrong on the way over a change that isn't smooth, or to a midnight near it.
+        From a slot, a walk only goes forward, and it looks up a local time only to get to another day. So
+        it can go wrong on the way over a change that isn't smooth, or to a midnight near it.
         """
         if not self._matches(slot):
             return slot

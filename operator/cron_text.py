@@ -1,8 +1,8 @@
 """Cron texts: five fields, or a descriptor such as @daily.
 
-PURE. Accepts what robfig/cron's ParseStandard accepts, because the API server and the CronJob controller read a
-schedule with it; only two forms are left out that a CrontabberJob has fields of their own for: a zone in front
-(`TZ=`) and `@every`. What a text means to a calendar is in `wall_clock`.
+PURE. Accepts what robfig/cron's ParseStandard accepts, because the API server and the CronJob controller
+read a schedule with it; only two forms are left out that a CrontabberJob has fields of their own for: a
+zone in front (`TZ=`) and `@every`. What a text means to a calendar is in `wall_clock`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from crontabber_operator.wall_clock import WallClock
 
 
 class ScheduleError(ValueError):
-    """A schedule, timeZone, frequency or time that can't be used; the message names the field and the mend."""
+    """A schedule, timeZone, frequency or time that can't be used; the message names it and the mend."""
 
 
 class _Field(NamedTuple):

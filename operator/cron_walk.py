@@ -1,11 +1,11 @@
 """The way in which robfig/cron v3 walks from an instant to the next slot, step by step.
 
 PURE. The CronJob controller fires what this walk finds. Nearly always that is just the next local time that
-the cron text names, and `schedule` computes it without walking. Near some changes of a zone's offset it is not:
-where midnight does not exist, or the clock is turned by something else than one hour, the walk steps over
-matching times or stops at others, depending on where it started. There only going the same way gives the same
-slots, so this follows SpecSchedule.Next in spec.go, and time.Date of Go for local times that don't exist or
-exist twice.
+the cron text names, and `schedule` computes it without walking. Near some changes of a zone's offset it is
+not: where midnight does not exist, or the clock is turned by something else than one hour, the walk steps
+over matching times or stops at others, depending on where it started. There only going the same way gives
+the same slots, so this follows SpecSchedule.Next in spec.go, and time.Date of Go for local times that don't
+exist or exist twice.
 
 All instants are whole seconds since 1970-01-01T00:00Z.
 """
@@ -34,7 +34,7 @@ _MOST_STEPS = 3_000
 
 
 class EndlessWalkError(Exception):
-    """robfig/cron would never return from here: a zone skipped a whole day, and the walk can't get over it."""
+    """robfig/cron would never return: a zone skipped a whole day, and the walk can't get over it."""
 
 
 def next_slot(wall: WallClock, offsets: ZoneOffsets, instant: int) -> int | None:
@@ -60,7 +60,8 @@ class _Walk:
     def run(self) -> int | None:
         last_year = self._date.year + GIVE_UP_YEARS
         while self._date.year <= last_year and self._instant < LAST_INSTANT:
-            # A unit that comes round (a new year, month, day, hour or minute) has the larger ones looked at anew.
+            # A unit that comes round (a new year, month, day, hour or minute) has the larger ones looked at
+            # anew.
             if (
                 self._settle_month()
                 and self._settle_day()

@@ -1,14 +1,15 @@
-"""The slots of a schedule or a frequency: which come after an instant, which is the newest, how many lie between.
+"""The slots of a schedule or a frequency: which come next, which is the newest, how many lie between.
 
 PURE: reads no clock; the time zones' data is all that it looks up. It neither knows what ran nor decides what
 should run.
 
-A `schedule` has exactly the slots that the CronJob controller fires (robfig/cron v3, `ParseStandard` and `Next`).
-A `frequency` has the multiples of its interval since Monday 1970-01-05 at `time` UTC, whenever the resource was
-made. Slots are computed, never listed: a year of missed minutes costs no more than an hour of them.
+A `schedule` has exactly the slots that the CronJob controller fires (robfig/cron v3, `ParseStandard` and
+`Next`). A `frequency` has the multiples of its interval since Monday 1970-01-05 at `time` UTC, whenever the
+resource was made. Slots are computed, never listed: a year of missed minutes costs no more than an hour of
+them.
 
-Instants are aware datetimes, in any zone as arguments and in UTC as results; fractions of a second are dropped.
-A naive datetime is a TypeError.
+Instants are aware datetimes, in any zone as arguments and in UTC as results; fractions of a second are
+dropped. A naive datetime is a TypeError.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ _UNITS: Final = {"m": _MINUTE, "h": _HOUR, "d": _DAY}
 _FIRST_MONDAY_SECONDS = 4 * 86_400
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
-# What the API server takes for the name of a zone; its names that are no IANA names mean another zone on another
-# machine (Local, localtime) or count leap seconds (right/…).
+# What the API server takes for the name of a zone; its names that are no IANA names mean another zone on
+# another machine (Local, localtime) or count leap seconds (right/…).
 _ZONE_NAME = re.compile(r"(?!.*\.\.)(?:(?!-)[A-Za-z0-9._+-]{1,14})(?:/(?!-)[A-Za-z0-9._+-]{1,14})*")
 _NO_IANA_ZONE = re.compile(r"local|localtime|posixrules|factory|(?:posix|right)/.*", re.IGNORECASE)
 
@@ -59,11 +60,11 @@ _NO_IANA_ZONE = re.compile(r"local|localtime|posixrules|factory|(?:posix|right)/
 class CronSchedule:
     """The slots of a cron text in a time zone, from `parse_schedule`.
 
-    The slots are the chain that robfig/cron gives when it is asked for the next one again and again. Where a
-    clock change is unusual (midnight skipped, or not by one hour; docs/schedules.md has the list) that chain can
-    depend on where it starts. There `next_after`, `nth_after` and `count` follow the chain from the instant that
-    they are given, as the CronJob controller does from its lastScheduleTime, and `newest_until` and
-    `nth_newest_until` follow the one that comes from long before.
+    The slots are the chain that robfig/cron gives when it is asked for the next one again and again. Where
+    a clock change is unusual (midnight skipped, or not by one hour; docs/schedules.md has the list) that
+    chain can depend on where it starts. There `next_after`, `nth_after` and `count` follow the chain from
+    the instant that they are given, as the CronJob controller does from its lastScheduleTime, and
+    `newest_until` and `nth_newest_until` follow the one that comes from long before.
     """
 
     text: str
@@ -73,7 +74,8 @@ class CronSchedule:
     def next_after(self, instant: datetime) -> datetime | None:
         """Return the first slot strictly after an instant.
 
-        None where there is none until the end of the fifth calendar year after it: there robfig/cron gives up.
+        None where there is none until the end of the fifth calendar year after it: there robfig/cron gives
+        up.
         """
         return _datetime(self._chain.next_after(_seconds(instant)))
 
@@ -90,7 +92,7 @@ class CronSchedule:
         return _datetime(self._chain.nth_after(_seconds(instant), _counted(n)))
 
     def nth_newest_until(self, instant: datetime, n: int) -> datetime | None:
-        """Return the n-th newest slot at or before an instant; 1 is `newest_until`. Raises ValueError for n < 1."""
+        """Return the n-th newest slot at or before an instant, from 1. Raises ValueError for n < 1."""
         return _datetime(self._chain.nth_newest_until(_seconds(instant), _counted(n)))
 
     def describe(self) -> str:
@@ -109,11 +111,11 @@ class Frequency:
     """How long after 00:00 UTC the slots of a frequency in days are; None for minutes and hours."""
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first slot strictly after an instant. None only at the end of the calendar (year 9999)."""
+        """Return the first slot strictly after an instant. None only where the calendar ends (year 9999)."""
         return self.nth_after(instant, 1)
 
     def newest_until(self, instant: datetime) -> datetime | None:
-        """Return the newest slot at or before an instant. None only at the calendar's beginning (year 1)."""
+        """Return the newest slot at or before an instant. None only where the calendar begins (year 1)."""
         return self.nth_newest_until(instant, 1)
 
     def count(self, after: datetime, until: datetime) -> int:
@@ -125,7 +127,7 @@ class Frequency:
         return self._grid_point(self._grid_number(instant) + _counted(n))
 
     def nth_newest_until(self, instant: datetime, n: int) -> datetime | None:
-        """Return the n-th newest slot at or before an instant; 1 is `newest_until`. Raises ValueError for n < 1."""
+        """Return the n-th newest slot at or before an instant, from 1. Raises ValueError for n < 1."""
         return self._grid_point(self._grid_number(instant) + 1 - _counted(n))
 
     def describe(self) -> str:
@@ -193,14 +195,14 @@ def parse_frequency(text: str, time: str | None = None) -> Frequency:
     """
     if not re.fullmatch(FREQUENCY_PATTERN, text):
         raise ScheduleError(
-            f"frequency {text!r}: must be a number from 1 and a unit, m for minutes, h for hours or d for days, "
-            "such as 45m, 7h or 1d."
+            f"frequency {text!r}: must be a number from 1 and a unit, m for minutes, h for hours or d for"
+            " days, such as 45m, 7h or 1d."
         )
     interval = int(text[:-1]) * _UNITS[text[-1]]
     if interval > MAX_FREQUENCY:
         raise ScheduleError(
-            f"frequency {text!r}: is longer than {MAX_FREQUENCY.days} days; set a schedule with a date instead, "
-            "such as '0 5 1 1 *'."
+            f"frequency {text!r}: is longer than {MAX_FREQUENCY.days} days; set a schedule with a date"
+            " instead, such as '0 5 1 1 *'."
         )
     in_days = text.endswith("d")
     if time is None:
@@ -224,7 +226,8 @@ def _find_zone(name: str | None) -> ZoneOffsets:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             pass  # unknown, or no file of a zone (a folder such as America)
     raise ScheduleError(
-        f"timeZone {name!r}: is not known; set an IANA name, written exactly as there, such as Europe/Berlin or UTC."
+        f"timeZone {name!r}: is not known; set an IANA name, written exactly as there, such as Europe/Berlin"
+        " or UTC."
     )
 
 

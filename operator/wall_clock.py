@@ -3,9 +3,9 @@
 PURE, and without any notion of UTC or daylight saving time: here every day has 1,440 minutes. `schedule` lays
 this over the real days of a zone.
 
-A wall minute is the number of minutes from 1970-01-01 00:00 to a local date and time as if no clock had ever
-been turned. Nothing here goes through slots one by one: days are counted as bits of a month, minutes as bits of
-an hour.
+A wall minute is the number of minutes from 1970-01-01 00:00 to a local date and time as if no clock had
+ever been turned. Nothing here goes through slots one by one: days are counted as bits of a month, minutes
+as bits of an hour.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class WallClock:
     _every_day: bool = field(init=False, repr=False, compare=False)
     slots_a_day: int = field(init=False, repr=False, compare=False)
     """How many minutes of a matching day match."""
+    never: bool = field(init=False, repr=False, compare=False)
+    """Whether no minute of any year matches, as with the 30th of February."""
+    leap_days_only: bool = field(init=False, repr=False, compare=False)
+    """Whether only the 29th of February matches: no other days are ever more than five years apart."""
 
     def __post_init__(self) -> None:
         """Lay the weekdays over a month, once for each weekday that its first day can be."""
@@ -82,19 +86,9 @@ class WallClock:
         every_day = self.months == ALL_MONTHS and all(bits == ALL_MONTH_DAYS for bits in days)
         object.__setattr__(self, "_every_day", every_day)
         object.__setattr__(self, "slots_a_day", self.minutes.bit_count() * self.hours.bit_count())
-
-    @property
-    def never(self) -> bool:
-        """Whether no minute of any year matches, as with the 30th of February."""
-        if not self.slots_a_day:
-            return True
-        return not any(self._longest_month(month) for month in range(1, 13))
-
-    @property
-    def leap_days_only(self) -> bool:
-        """Whether only the 29th of February matches: the one text whose days can be more than five years apart."""
-        days = [self._longest_month(month) for month in range(1, 13)]
-        return days[_FEBRUARY - 1] == 1 << 29 and not any(days[_FEBRUARY:]) and not days[0]
+        months = {month: bits for month in range(1, 13) if (bits := self._longest_month(month))}
+        object.__setattr__(self, "never", not self.slots_a_day or not months)
+        object.__setattr__(self, "leap_days_only", months == {_FEBRUARY: 1 << 29})
 
     def _longest_month(self, month: int) -> int:
         """Return the days that match in some year's month."""

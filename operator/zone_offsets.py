@@ -1,7 +1,7 @@
 """When a time zone's distance to UTC changes.
 
-PURE: reads the tz data through the standard library's zoneinfo, no clock. It knows nothing of cron, except which
-changes cron takes without a stumble.
+PURE: reads the tz data through the standard library's zoneinfo, no clock. It knows nothing of cron, except
+which changes cron takes without a stumble.
 
 All instants are whole seconds since 1970-01-01T00:00Z, all offsets are seconds east of UTC.
 """
@@ -33,8 +33,8 @@ LAST_INSTANT = _seconds(datetime(9999, 12, 29, tzinfo=UTC))
 # Before it, every zone keeps its local mean time: the first change in the tz data is of 1844.
 _FIRST_CHANGE = _seconds(datetime(1840, 1, 1, tzinfo=UTC))
 
-# The standard library answers for an instant, but doesn't list the changes. So it is asked for an instant every
-# three days: two changes of a zone were never less than 6.9 days apart (a test watches over that).
+# The standard library answers for an instant, but doesn't list the changes. So it is asked for an instant
+# every three days: two changes of a zone were never less than 6.9 days apart (a test watches over that).
 _PROBE_DAYS = 3
 # Changes are found and remembered in blocks of about a year.
 _BLOCK_SECONDS = 390 * DAY_SECONDS
@@ -144,10 +144,11 @@ def _block(offsets: ZoneOffsets, number: int) -> _Block:
     start = number * _BLOCK_SECONDS
     look_up = offsets.look_up
     found: list[tuple[int, int, int]] = []
-    for (low, before), (high, after) in pairwise(
+    for (earlier, before), (later, after) in pairwise(
         [(start + probe, look_up(start + probe)) for probe in _PROBES]
     ):
         if before != after:
+            low, high = earlier, later
             while high - low > 1:
                 middle = (low + high) // 2
                 if look_up(middle) == before:
@@ -172,9 +173,9 @@ def _has_neighbour(when: int, found: list[tuple[int, int, int]]) -> bool:
 def _is_smooth(when: int, before: int, after: int) -> bool:
     """Tell whether cron's walk by local days and hours meets nothing unusual at this change.
 
-    It goes from one local midnight to the next and by whole hours within a day. That is exact where the clock is
-    turned by one hour, on the hour, and no midnight is in the gap or comes twice: nearly all daylight saving
-    time is like that.
+    It goes from one local midnight to the next and by whole hours within a day. That is exact where the
+    clock is turned by one hour, on the hour, and no midnight is in the gap or comes twice: nearly all
+    daylight saving time is like that.
     """
     if abs(after - before) != _HOUR_SECONDS or (when + before) % _HOUR_SECONDS:
         return False

@@ -6,8 +6,9 @@
 //	time zone, unix seconds of the start, number of slots, cron text
 //
 // and answers each with one line: the unix seconds of the slots that follow on the start, separated by
-// spaces (fewer than asked for where the library gives up), or "error" where the text is refused, or
-// "hangs" where the library does not come back within hangAfter, as happens on days that a zone skips.
+// spaces (fewer than asked for where the library gives up), or "error" where the text is refused, or "back"
+// where the library comes to a slot that is not later, or "hangs" where it does not return within hangAfter,
+// as happens on days that a zone skips.
 package main
 
 import (
@@ -36,9 +37,14 @@ func answer(zone string, start int64, count int, text string) string {
 	slots := make([]string, 0, count)
 	slot := time.Unix(start, 0).UTC()
 	for range count {
-		if slot = schedule.Next(slot); slot.IsZero() {
+		next := schedule.Next(slot)
+		if next.IsZero() {
 			break
 		}
+		if !next.After(slot) {
+			return "back"
+		}
+		slot = next
 		slots = append(slots, strconv.FormatInt(slot.Unix(), 10))
 	}
 	return strings.Join(slots, " ")
