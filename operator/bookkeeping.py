@@ -27,7 +27,7 @@ SECOND = timedelta(seconds=1)
 MESSAGE_MAX_CHARACTERS = 1000
 
 
-# --- What is due -------------------------------------------------------------------------------------------------
+# --- What is due ----------------------------------------------------------------------------------------
 
 
 def cursor(job: Job, status: Status) -> datetime:
@@ -74,7 +74,7 @@ def missed(job: Job, status: Status, now: datetime) -> int:
     return job.spec.slots.count(cursor(job, status), now)
 
 
-# --- What happened -----------------------------------------------------------------------------------------------
+# --- What happened --------------------------------------------------------------------------------------
 
 
 def record_success(
@@ -149,7 +149,7 @@ def retry_at(status: Status, of: str) -> datetime | None:
     return status.retry.not_before if status.retry is not None and status.retry.of == of else None
 
 
-# --- What a person did -------------------------------------------------------------------------------------------
+# --- What a person did ----------------------------------------------------------------------------------
 
 
 def mark_success(status: Status, time: datetime, disregarded: Disregarded | None) -> Status:
@@ -179,7 +179,7 @@ def reset(status: Status, now: datetime, disregarded: Disregarded | None) -> Sta
     )
 
 
-# --- What it says to people --------------------------------------------------------------------------------------
+# --- What it says to people -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,10 +316,10 @@ def _caught_up(
         )
     if job.spec.suspend:
         return kind, "False", "Suspended", f"{slots}; set spec.suspend to false to run them."
-    if status.ongoing is not None:
+    if status.ongoing is not None and situation.waiting_for is None:
         return kind, "False", "Running", f"{slots}; slot {status.ongoing.slot:%Y-%m-%dT%H:%MZ} is running."
     at = retry_at(status, of)
-    if status.error_count and at is not None:
+    if status.error_count and at is not None and status.ongoing is None:
         return kind, "False", "Retrying", f"{slots}; the next attempt is at {at:%Y-%m-%dT%H:%M:%SZ}."
     if situation.waiting_for is not None:
         return kind, "False", "Waiting", f"{slots}; {situation.waiting_for}"

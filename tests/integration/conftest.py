@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from devcluster import Cluster, ClusterError, LocalImage
 from tests.integration.operator_process import ROOT, OperatorProcess
+from tests.integration.side_by_side import MARKER, SHARED, OwnOperators, Stage
 from tests.integration.testbed import Api, Testbed
 
-SHARED = "shared"
-_numbers = itertools.count(1)
-_session = f"{os.getpid() % 100_000:x}"
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest the marker."""
+    config.addinivalue_line("markers", f"{MARKER}: runs beside other tests, in a thread (side_by_side.py)")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what runs side by side at the end: nothing else is disturbed by it."""
+    items.sort(key=lambda item: item.get_closest_marker(MARKER) is not None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Take up the outcome of a test that runs side by side with others."""
+    if pyfuncitem.get_closest_marker(MARKER) is None:
+        return None
+    pyfuncitem.funcargs["stage"].outcome(pyfuncitem)
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +49,7 @@ def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clust
     if kept:
         cluster = Cluster.attach(kept)
         cluster.set_images(images)
-        cluster.kubectl("apply", "-f", str(ROOT / "crds"))
-        _wait_served(cluster)
+        _apply_crd(cluster)
         yield cluster
         return
     state = tmp_path_factory.mktemp("state")
@@ -42,8 +57,7 @@ def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clust
         patch.setenv("XDG_STATE_HOME", str(state))
         cluster = Cluster.start(f"operator-{os.getpid()}", images=images, audit=True)
     try:
-        cluster.kubectl("apply", "-f", str(ROOT / "crds"))
-        _wait_served(cluster)
+        _apply_crd(cluster)
         yield cluster
     finally:
         with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +65,8 @@ def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clust
             cluster.stop()
 
 
-def _wait_served(cluster: Cluster) -> None:
+def _apply_crd(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "-f", str(ROOT / "crds"))
     for attempt in itertools.count():
         try:
             cluster.kubectl("get", "ctj")
@@ -63,77 +78,36 @@ def _wait_served(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="session")
-def operator_api(operator_cluster: Cluster) -> Api:
-    """Return the API server; refuses every cluster that isn't a devcluster."""
-    return Api(operator_cluster.kubeconfig)
-
-
-@pytest.fixture(scope="session")
-def shared_operator(
-    operator_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OperatorProcess]:
-    """Return the operator that serves all namespaces called `shared-…`."""
+def stage(operator_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Return what gives each test its namespace; with the operator that serves all called `shared-…`."""
     log = tmp_path_factory.mktemp("operator") / "shared.log"
+    api = Api(operator_cluster.kubeconfig)
     with OperatorProcess.start(operator_cluster.kubeconfig, log, namespaces=[f"{SHARED}-*"]) as operator:
-        yield operator
+        yield Stage(operator_cluster, api, operator, lambda name: tmp_path_factory.mktemp(name, numbered=False))
         assert operator.runs, f"the shared operator ended:\n{operator.log_tail()}"
 
 
 @pytest.fixture
-def bed(operator_api: Api, shared_operator: OperatorProcess, tmp_path: Path) -> Iterator[Testbed]:
+def bed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Testbed | None]:
     """Return a namespace that the shared operator serves."""
-    made = Testbed(operator_api, f"{SHARED}-{_session}-{next(_numbers)}", tmp_path / "bed", lambda: [shared_operator])
-    yield made
-    made.remove()
-
-
-class OwnOperators:
-    """A namespace, and operators that a test starts and ends itself."""
-
-    def __init__(self, cluster: Cluster, api: Api, folder: Path) -> None:
-        """Make the namespace."""
-        self._cluster = cluster
-        self._folder = folder
-        self._stack = ExitStack()
-        self.started: list[OperatorProcess] = []
-        self.bed = Testbed(api, f"own-{_session}-{next(_numbers)}", folder / "bed", lambda: self.started)
-
-    def start(self, fault: str = "", environment: dict[str, str] | None = None) -> OperatorProcess:
-        """Start one more operator on the namespace, with a fault (faulty_operator.py) or without."""
-        log = self._folder / f"operator-{len(self.started) + 1}{fault.replace(':', '-')}.log"
-        operator = OperatorProcess.start(
-            self._cluster.kubeconfig,
-            log,
-            namespaces=[self.bed.namespace],
-            fault=fault,
-            environment=environment,
-        )
-        self.started.append(operator)
-        self._stack.enter_context(operator)
-        return operator
-
-    def close(self) -> None:
-        """End all operators and remove the namespace."""
-        self._stack.close()
-        self.bed.remove()
+    if request.node.get_closest_marker(MARKER):
+        yield None  # made where the test runs
+        return
+    with stage.bed() as made:
+        yield made
 
 
 @pytest.fixture
-def own(operator_cluster: Cluster, operator_api: Api, tmp_path: Path) -> Iterator[OwnOperators]:
+def own(request: pytest.FixtureRequest, stage: Stage) -> Iterator[OwnOperators | None]:
     """Return a namespace whose operators the test starts and ends itself."""
-    made = OwnOperators(operator_cluster, operator_api, tmp_path)
-    yield made
-    made.close()
+    if request.node.get_closest_marker(MARKER):
+        yield None  # made where the test runs
+        return
+    with stage.own() as made:
+        yield made
 
 
-@pytest.fixture(scope="session")
-def make_bed(
-    operator_api: Api, shared_operator: OperatorProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], Testbed]:
-    """Return a function that makes further namespaces of the shared operator, for what takes minutes."""
-
-    def make() -> Testbed:
-        folder = tmp_path_factory.mktemp("bed") / "bed"
-        return Testbed(operator_api, f"{SHARED}-{_session}-{next(_numbers)}", folder, lambda: [shared_operator])
-
-    return make
+@pytest.fixture
+def cluster(operator_cluster: Cluster) -> Cluster:
+    """Return the cluster itself."""
+    return operator_cluster

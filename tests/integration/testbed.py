@@ -25,7 +25,7 @@ Body = dict[str, Any]
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 60.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 PREFIX = "crontabber.dev/"
 PATHS = {
     "crontabberjobs": "/apis/crontabber.dev/v1",
@@ -67,7 +67,7 @@ class Api:
             raise ForeignClusterError(message)
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         context = ssl.create_default_context(cadata=_decoded(cluster["certificate-authority-data"]))
-        self._pool = urllib3.PoolManager(ssl_context=context, retries=False, maxsize=4)
+        self._pool = urllib3.PoolManager(ssl_context=context, retries=False, maxsize=16)
         self._server = cluster["server"]
         self._headers = {"Authorization": f"Bearer {user['token']}", "User-Agent": "tests"}
 
@@ -125,7 +125,6 @@ class Testbed:
         self.namespace = namespace
         self.folder = folder
         self._operators = operators
-        folder.mkdir()
         api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         self.wait(lambda: self.find("serviceaccounts", "default"), "the service account exists")
 

@@ -1,0 +1,134 @@
+"""Run tests side by side in threads: the operator's tests mostly wait, for Kubernetes and for their commands.
+
+Tests marked `side_by_side` are all started when the first of them has its turn, a few at a time and in pytest's
+order; pytest then takes up their outcomes one by one, as if each had just run. They get only what `Stage` gives.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster import Cluster
+from tests.integration.operator_process import OperatorProcess
+from tests.integration.testbed import Api, Testbed
+
+MARKER = "side_by_side"
+AT_ONCE = 6
+SHARED = "shared"
+_SESSION = f"{os.getpid() % 100_000:x}"
+
+
+class OwnOperators:
+    """A namespace, and operators that a test starts and ends itself."""
+
+    def __init__(self, cluster: Cluster, bed: Callable[[Callable[[], list[OperatorProcess]]], Testbed]) -> None:
+        """Make the namespace."""
+        self._cluster = cluster
+        self._stack = ExitStack()
+        self.started: list[OperatorProcess] = []
+        self.bed = bed(lambda: self.started)
+
+    def start(self, fault: str = "", environment: dict[str, str] | None = None) -> OperatorProcess:
+        """Start one more operator on the namespace, with a fault (faulty_operator.py) or without."""
+        log = self.bed.folder / f"operator-{len(self.started) + 1}{fault.replace(':', '-')}.log"
+        operator = OperatorProcess.start(
+            self._cluster.kubeconfig,
+            log,
+            namespaces=[self.bed.namespace],
+            fault=fault,
+            environment=environment,
+        )
+        self.started.append(operator)
+        self._stack.enter_context(operator)
+        return operator
+
+    def close(self) -> None:
+        """End all operators."""
+        self._stack.close()
+
+
+class Stage:
+    """What tests side by side are given, by the names of their arguments: `bed`, `own`, `cluster`."""
+
+    def __init__(
+        self, cluster: Cluster, api: Api, shared_operator: OperatorProcess, folder: Callable[[str], Path]
+    ) -> None:
+        """Keep what all share. `folder` makes an empty folder."""
+        self._cluster = cluster
+        self._api = api
+        self._shared_operator = shared_operator
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self._outcomes: dict[pytest.Item, Future[None]] = {}
+
+    def outcome(self, item: pytest.Function) -> None:
+        """Wait for the test's end; raises what it raised."""
+        if item not in self._outcomes:
+            self._start([each for each in item.session.items if each.get_closest_marker(MARKER)])
+        self._outcomes[item].result()
+
+    def _start(self, items: list[pytest.Item]) -> None:
+        self._outcomes = {item: Future() for item in items}
+        waiting = iter(list(self._outcomes.items()))
+        turn = threading.Lock()
+
+        def work() -> None:
+            while True:
+                with turn:
+                    item, future = next(waiting, (None, None))
+                if item is None or future is None:
+                    return
+                try:
+                    self._run(item)
+                except BaseException as error:  # noqa: BLE001 - pytest's failures are not Exceptions
+                    future.set_exception(error)
+                else:
+                    future.set_result(None)
+
+        for number in range(AT_ONCE):
+            threading.Thread(target=work, name=f"side by side {number}", daemon=True).start()
+
+    def _run(self, item: pytest.Item) -> None:
+        assert isinstance(item, pytest.Function)
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        with ExitStack() as stack:
+            given: dict[str, Any] = {}
+            for name in inspect.signature(item.function).parameters:
+                if name in parameters:
+                    given[name] = parameters[name]
+                elif name == "cluster":
+                    given[name] = self._cluster
+                else:
+                    given[name] = stack.enter_context({"bed": self.bed, "own": self.own}[name]())
+            item.function(**given)
+
+    @contextmanager
+    def bed(self) -> Iterator[Testbed]:
+        """Make a namespace that the shared operator serves."""
+        made = self._bed(SHARED, lambda: [self._shared_operator])
+        yield made
+        made.remove()
+
+    @contextmanager
+    def own(self) -> Iterator[OwnOperators]:
+        """Make a namespace whose operators the test starts and ends itself."""
+        made = OwnOperators(self._cluster, lambda operators: self._bed("own", operators))
+        try:
+            yield made
+        finally:
+            made.close()
+        made.bed.remove()
+
+    def _bed(self, kind: str, operators: Callable[[], list[OperatorProcess]]) -> Testbed:
+        name = f"{kind}-{_SESSION}-{next(self._numbers)}"
+        return Testbed(self._api, name, self._folder(name), operators)
