@@ -69,7 +69,7 @@ wheel: $(STAMP) ## Build the wheel into dist/
 
 .PHONY: binaries
 binaries: $(STAMP) ## Build etcd, kube-apiserver, kube-controller-manager and kubectl, once (5 minutes)
-	@$(BIN)/python -u -m devcluster build
+	@$(BIN)/python -u -m devcluster build > /dev/null
 
 .PHONY: venv
 venv: $(STAMP) ## Make the virtual environment with all that development needs
