@@ -2,7 +2,8 @@
 
 A container's world, and how it differs from a real one:
 
-* its directory is the image's (`images`), shared by all containers of the image and with this machine;
+* its directory is the image's (`images`), shared by all containers of the image and with this machine; a
+  volume that is mounted into it leaves an empty directory there;
 * its environment is clean: PATH (the image's Python first), HOME (a directory of the pod's own), HOSTNAME,
   where the API server is, the image's and the pod's variables, and nothing of the node's;
 * its volumes, service account directory and termination message file are at their paths where this machine
@@ -301,8 +302,12 @@ class LocalRuntime:
             raise NotReadyError("CreateContainerConfigError", msg)
         termination = files.termination(container["name"], attempt)
         termination.write_bytes(b"")
+        termination_path = container.get("terminationMessagePath") or _TERMINATION_PATH
         own = [
-            Mount(termination, container.get("terminationMessagePath") or _TERMINATION_PATH, read_only=False)
+            Mount(termination, termination_path, read_only=False),
+            # mounted on itself, it stays the real one though a volume is mounted into it: what containers
+            # write beside that volume (a database's journal) must be seen by all of them
+            Mount(image.directory, str(image.directory), read_only=False),
         ]
         if image.working_directory:
             own.append(Mount(image.directory, image.working_directory, read_only=False))

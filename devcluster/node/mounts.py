@@ -2,9 +2,10 @@
 
 As root, or where unprivileged user namespaces are allowed, every path that a pod mounts (volumes, the service
 account's directory, the termination message file) is really there for its process, and for nobody else;
-nothing is ever created on this machine's own file systems. A mountPath whose parent does not have it is made
-to exist by covering that parent with a small tmpfs in which everything else of the parent is bound; entries
-that appear in a covered directory later are therefore not seen by a running container.
+nothing is created on this machine's own file systems, but in what is mounted itself. A mountPath whose parent
+does not have it is made to exist by covering that parent with a small tmpfs in which everything else of the
+parent is bound; entries that appear in a covered directory later are therefore not seen by a running
+container.
 
 Standard library only: this is imported by the spawner, which has no site-packages.
 """

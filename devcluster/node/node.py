@@ -78,7 +78,7 @@ async def run_node(settings: Settings) -> None:
     with _locked(settings.state_directory):
         async with Api(settings.access) as api:
             try:
-                await _Node(settings, api, spawner, await _runtime(settings, api, spawner)).run(stop)
+                await _Node(settings, api, await _runtime(settings, api, spawner)).run(stop)
             finally:
                 await spawner.stop()
 
@@ -103,10 +103,9 @@ async def _runtime(settings: Settings, api: Api, spawner: Spawner) -> Runtime:
 class _Node:
     """The pods of this node, and the tasks that serve them."""
 
-    def __init__(self, settings: Settings, api: Api, spawner: Spawner, runtime: Runtime) -> None:
+    def __init__(self, settings: Settings, api: Api, runtime: Runtime) -> None:
         self._settings = settings
         self._api = api
-        self._spawner = spawner
         self._runtime = runtime
         self._events = Events(api, settings.name)
         self._scheduler = Scheduler(api, self._events, settings.name)

@@ -389,6 +389,22 @@ def test_files_of_a_covered_directory_stay_shared(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_mounts")
+def test_a_directory_mounted_on_itself_stays_the_real_one(tmp_path: Path) -> None:
+    """What is written beside a volume in an image's directory is seen by everybody: a database's journal."""
+    site, volume = tmp_path / "site", tmp_path / "volume"
+    site.mkdir()
+    volume.mkdir()
+    (volume / "file").touch()
+    mounts = (Mount(site, str(site), read_only=False), Mount(volume, f"{site}/config", read_only=True))
+
+    async def body(machine: Machine) -> Exit:
+        return await machine.run("sh", "-c", f"test -e {site}/config/file && touch {site}/new", mounts=mounts)
+
+    assert on_machine(tmp_path, body) == Exit(0)
+    assert (site / "new").exists()
+
+
+@pytest.mark.usefixtures("needs_mounts")
 def test_a_mount_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """A file can't be mounted on a directory."""
     (tmp_path / "file").touch()
