@@ -65,7 +65,7 @@ def _operator() -> Operator:
     return _running
 
 
-@kopf.on.startup()
+@kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)  # a wrong setting does not mend itself: end and say so
 async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     """Log in, and tell kopf to leave the users' resources alone: no finalizers, annotations or Events of its own."""
     global _running  # noqa: PLW0603 - kopf gives handlers copies of its memo, one for each object
