@@ -185,20 +185,17 @@ class CronChain:
     def _matches_are_slots_until(self, slot: int, until: int) -> int:
         """Return until when, at most `until`, all matches after a slot are the slots that follow on it.
 
-        From a slot, a walk only goes forward, and it looks up a local time only to get to another day. So
-        it can go wrong on the way over a change that isn't smooth, or to a midnight near it.
+        From a slot, a walk only goes forward, and it looks a local time up only to get on to a further day.
+        So it can go wrong only on the way over a change that isn't smooth, or to a midnight just before it.
         """
         if not self._matches(slot):
             return slot
         if self._wall.leap_days_only:
             until = min(until, self._give_up(slot))
-        same_day = slot + DAY_SECONDS - 1 - (slot + self._offsets.at(slot)) % DAY_SECONDS
-        for change in self._offsets.changes(slot - 2 * DAY_SECONDS, until + 2 * DAY_SECONDS):
-            if change.smooth or change.at + change.reach <= slot:
-                continue
-            if change.at > slot:
+        for change in self._offsets.changes(slot, until + 2 * DAY_SECONDS):
+            if not change.smooth:
+                same_day = slot + DAY_SECONDS - 1 - (slot + self._offsets.at(slot)) % DAY_SECONDS
                 return min(until, max(change.at - change.reach - 1, min(change.at - 1, same_day)))
-            until = min(until, same_day)
         return until
 
     def _runs(self, after: int, until: int) -> Iterator[_Run]:
@@ -231,8 +228,9 @@ class CronChain:
         before = self._nth_match_back(edge, FIRST_INSTANT, 2) or edge
         behind = change.at + change.reach
         for run in self._runs(before, LAST_INSTANT):
-            if run.high >= behind:
-                return before, run.high if run.single else self._nth_match(behind - 1, run.high, 1)
+            slot = run.high if run.single else self._nth_match(max(run.low, behind - 1), run.high, 1)
+            if slot is not None and slot >= behind:
+                return before, slot
         return before, None
 
 

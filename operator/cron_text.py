@@ -50,7 +50,8 @@ _DESCRIPTORS: Final = {
 
 # What Go's unicode.IsSpace takes for space; str.split() would split at a few control characters more.
 _SPACE = re.compile("[\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
-_ZONE_PREFIX = re.compile(r"(?:CRON_)?TZ=([^ ]*)")
+# The API server refuses every schedule with TZ in it, wherever.
+_ZONE = re.compile(r"(?:CRON_)?TZ=?(\S*)")
 # Go's strconv.Atoi: ASCII digits, a sign, 64 bits.
 _NUMBER = re.compile(r"[+-]?[0-9]+")
 _LARGEST_INT = 2**63 - 1
@@ -68,7 +69,7 @@ def cron_fields(text: str) -> list[str]:
 
 def _check_form(text: str) -> str:
     """Refuse what has no five fields at all, by what it was probably meant to be."""
-    if zone := _ZONE_PREFIX.match(text):
+    if zone := _ZONE.search(text):
         wrong = f"a zone can't be given here: remove {zone[0]!r} and set timeZone: {zone[1] or 'UTC'}"
     elif text.startswith("@every"):
         wrong = "@every can't be used here: set frequency instead, such as 45m, 7h or 3d"

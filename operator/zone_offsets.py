@@ -34,8 +34,8 @@ LAST_INSTANT = _seconds(datetime(9999, 12, 29, tzinfo=UTC))
 _FIRST_CHANGE = _seconds(datetime(1840, 1, 1, tzinfo=UTC))
 
 # The standard library answers for an instant, but doesn't list the changes. So it is asked for an instant
-# every three days: two changes of a zone were never less than 6.9 days apart (a test watches over that).
-_PROBE_DAYS = 3
+# every four days: two changes of a zone were never less than 6.9 days apart (a test watches over that).
+_PROBE_DAYS = 4
 # Changes are found and remembered in blocks of about a year.
 _BLOCK_SECONDS = 390 * DAY_SECONDS
 # Into the neighbouring blocks as well: whether a change is smooth depends on what is near it.
@@ -89,7 +89,9 @@ class ZoneOffsets:
         """Ask the tz data for the offset at an instant. `at` returns the same and is faster."""
         if self.zone is None:
             return 0
-        utc = self._epoch + timedelta(0, min(max(instant, _FIRST_CHANGE), LAST_INSTANT))
+        if not _FIRST_CHANGE < instant < LAST_INSTANT:
+            instant = min(max(instant, _FIRST_CHANGE), LAST_INSTANT)
+        utc = self._epoch + timedelta(0, instant)
         offset = self.zone.fromutc(utc) - utc
         return offset.days * DAY_SECONDS + offset.seconds
 

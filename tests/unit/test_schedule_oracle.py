@@ -313,7 +313,8 @@ def test_texts_are_accepted_that_robfig_cron_accepts(oracle: Path) -> None:
     """No text that the API server refuses gets through, and none that it takes is refused."""
     rng = random.Random(SEED)
     questions = [Question(random_wrong_text(rng), "UTC", 0, 0) for _ in range(COMPARISONS)]
-    questions = [question for question in questions if not question.text.startswith(("@every", "TZ="))]
+    # A zone has a field of its own; the API server refuses it in the text as well.
+    questions = [question for question in questions if "TZ" not in question.text]
     answers = ask(oracle, questions)
     assert COMPARISONS // 10 < answers.count("error") < COMPARISONS * 9 // 10
     different = [

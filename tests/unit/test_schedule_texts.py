@@ -11,6 +11,8 @@ REFUSED = [
     ("TZ=Europe/Berlin 0 5 * * *", "remove 'TZ=Europe/Berlin' and set timeZone: Europe/Berlin"),
     ("CRON_TZ=UTC @daily", "remove 'CRON_TZ=UTC' and set timeZone: UTC"),
     ("TZ= 0 5 * * *", "set timeZone: UTC"),
+    ("0 5 * * * TZ=Asia/Tokyo", "remove 'TZ=Asia/Tokyo' and set timeZone: Asia/Tokyo"),
+    ("*-TZ 5 * * *", "a zone can't be given here"),
     ("@every 5m", "set frequency instead"),
     ("@every", "set frequency instead"),
     # Not five fields.
