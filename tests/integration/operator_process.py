@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 HANDLERS = "crontabber_operator.handlers"
@@ -55,7 +57,7 @@ class OperatorProcess:
                 env={
                     **kept,
                     "KUBECONFIG": str(kubeconfig),
-                    "PYTHONPATH": str(HERE),
+                    "PYTHONPATH": os.pathsep.join([str(HERE), kept.get("PYTHONPATH", "")]),
                     "OPERATOR_FAULT": fault,
                     **(environment or {}),
                 },
@@ -76,6 +78,16 @@ class OperatorProcess:
     def runs(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended: negative is a signal; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped (SIGSTOP) and not yet let go on."""
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 
     def kill(self) -> None:
         """End it with SIGKILL, as a crash does."""

@@ -7,14 +7,14 @@ from datetime import timedelta
 import pytest
 
 from devcluster import Cluster
-from tests.integration.testbed import Testbed, before, missed_slots, now, short, written
+from tests.integration.testbed import Testbed, before, now, short, written
 
 pytestmark = pytest.mark.side_by_side
 
 
 def test_ten_missed_slots_run_in_order_with_exact_arguments(bed: Testbed) -> None:
     """Each slot runs once, oldest first, and is told its slot and the last success."""
-    slots = missed_slots(10)
+    slots = bed.missed_slots(10)
     job = bed.job("ten", backfill=True, passLastSuccess=True, annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, settledThrough=written(slots[-1]), missed=0)
     runs = bed.runs(job)
@@ -37,7 +37,7 @@ def test_ten_missed_slots_run_in_order_with_exact_arguments(bed: Testbed) -> Non
 
 def test_first_failure_holds_back_later_slots_until_its_retry_succeeds(bed: Testbed) -> None:
     """The slot that fails is tried again with a growing delay; no later slot starts before it succeeded."""
-    slots = missed_slots(5)
+    slots = bed.missed_slots(5)
     bed.control("job", failures={short(slots[2]): 3})
     job = bed.job("job", backfill=True, retryDelaySeconds=1, annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, errorCount=1)
@@ -60,7 +60,7 @@ def test_first_failure_holds_back_later_slots_until_its_retry_succeeds(bed: Test
 
 def test_chain_is_held_when_retries_are_exhausted_until_marked(bed: Testbed) -> None:
     """With its retries used up the job waits for a person; a mark lets it go on behind the slot."""
-    slots = missed_slots(3)
+    slots = bed.missed_slots(3)
     bed.control("job", failures={short(slots[0]): 99}, how="exit")
     job = bed.job(
         "job", backfill=True, retryDelaySeconds=1, retryLimit=1, annotations={"mark-success": before(slots)}
@@ -78,7 +78,7 @@ def test_chain_is_held_when_retries_are_exhausted_until_marked(bed: Testbed) -> 
 
 def test_hanging_gated_run_times_out_and_its_slot_runs_again(bed: Testbed) -> None:
     """A run beyond its deadline is killed, even where it ignores SIGTERM; then the slot is tried again."""
-    slots = missed_slots(2)
+    slots = bed.missed_slots(2)
     bed.control("job", hold=True, ignore_sigterm=True)
     job = bed.job(
         "job",
@@ -98,7 +98,7 @@ def test_hanging_gated_run_times_out_and_its_slot_runs_again(bed: Testbed) -> No
 
 def test_missed_slots_collapse_without_backfill(bed: Testbed) -> None:
     """A gated job without backfill runs the newest missed slot once, and is told the last success."""
-    slots = missed_slots(6)
+    slots = bed.missed_slots(6)
     job = bed.job("job", passLastSuccess=True, annotations={"mark-success": before(slots)})
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
     assert [(run.run_time, run.argv) for run in bed.runs(job)] == [
@@ -108,7 +108,7 @@ def test_missed_slots_collapse_without_backfill(bed: Testbed) -> None:
 
 def test_absent_last_success_is_passed_as_the_empty_string(bed: Testbed) -> None:
     """With `backfillSince` and no success yet the command gets `--last-success=`."""
-    slots = missed_slots(2)
+    slots = bed.missed_slots(2)
     job = bed.job("job", backfill=True, passLastSuccess=True, backfillSince=written(slots[0]))
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
     assert [run.argv[2] for run in bed.runs(job)] == ["--last-success=", f"--last-success={short(slots[0])}"]
@@ -116,7 +116,7 @@ def test_absent_last_success_is_passed_as_the_empty_string(bed: Testbed) -> None
 
 def test_own_argument_names_format_and_places(bed: Testbed) -> None:
     """`args` may hold the variables, options may have other names or none, times another format."""
-    slots = missed_slots(1)
+    slots = bed.missed_slots(1)
     job = bed.job(
         "job",
         backfill=True,
@@ -140,7 +140,7 @@ def test_own_argument_names_format_and_places(bed: Testbed) -> None:
 
 def test_backfill_limit_skips_the_oldest_slots_and_tells_it(bed: Testbed) -> None:
     """Only the newest slots are caught up; the others are counted as skipped."""
-    slots = missed_slots(8)
+    slots = bed.missed_slots(8)
     job = bed.job("job", backfill=True, backfillLimit=3, annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
     assert bed.good(job) == [short(slot) for slot in slots[-3:]]
@@ -150,7 +150,7 @@ def test_backfill_limit_skips_the_oldest_slots_and_tells_it(bed: Testbed) -> Non
 
 def test_failed_attempts_and_old_jobs_are_pruned(bed: Testbed) -> None:
     """After catching up only as many finished Jobs are left as the limits say, and their pods with them."""
-    slots = missed_slots(6)
+    slots = bed.missed_slots(6)
     bed.control("job", failures={short(slots[1]): 2, short(slots[4]): 1})
     job = bed.job(
         "job",
@@ -169,7 +169,7 @@ def test_failed_attempts_and_old_jobs_are_pruned(bed: Testbed) -> None:
 
 def test_suspended_by_hand_in_the_middle_is_told_and_not_released(bed: Testbed) -> None:
     """A running Job that a person suspends stays as it is: it is told, and goes on when the person resumes it."""
-    slots = missed_slots(2)
+    slots = bed.missed_slots(2)
     bed.control("job", hold=True)
     job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
     bed.wait_running(job)
@@ -190,7 +190,7 @@ def test_suspended_by_hand_in_the_middle_is_told_and_not_released(bed: Testbed) 
 
 def test_job_that_vanishes_is_lost_and_its_slot_runs_again(bed: Testbed) -> None:
     """A claimed Job that somebody deletes is recorded as Lost; at least once its slot runs to the end."""
-    slots = missed_slots(2)
+    slots = bed.missed_slots(2)
     bed.control("job", hold=True)
     job = bed.job("job", backfill=True, retryDelaySeconds=1, annotations={"mark-success": before(slots)})
     bed.wait_running(job)
@@ -216,7 +216,7 @@ def test_job_made_by_kubectl_from_the_cronjob_is_released(bed: Testbed, cluster:
 
 def test_unknown_image_times_out_and_heals(bed: Testbed) -> None:
     """A pod whose image can't be pulled is stopped at the deadline; with the image mended the slot runs."""
-    slots = missed_slots(1)
+    slots = bed.missed_slots(1)
     template = bed.template("job")
     template["spec"]["containers"][0]["image"] = "no-such-image"
     job = bed.job(

@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from tests.integration.testbed import Testbed, before, hourly_far_from_now, missed_slots, now, written
+from tests.integration.testbed import Testbed, before, now, written
 
 pytestmark = pytest.mark.side_by_side
 
 
 def test_plain_job_that_fails_twice_is_in_the_books_and_then_recovers(bed: Testbed) -> None:
     """Each failed pod is a failed attempt in the books; of the failed pods only the newest is kept."""
-    slots = missed_slots(1)
+    slots = bed.missed_slots(1)
     bed.control("job", failures=2)
     job = bed.job("job", annotations={"mark-success": before(slots)})
     failed_once = bed.wait_status(job, errorCount=1)
@@ -45,7 +45,7 @@ def test_plain_job_that_fails_twice_is_in_the_books_and_then_recovers(bed: Testb
 
 def test_plain_job_gives_a_slot_up_at_its_retry_limit(bed: Testbed) -> None:
     """With `retryLimit: 0` the failed slot is skipped, counted, and the books say why."""
-    slots = missed_slots(1)
+    slots = bed.missed_slots(1)
     bed.control("job", failures=9, how="command-error")
     job = bed.job("job", retryLimit=0, annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, skipped=1, missed=0)
@@ -57,7 +57,7 @@ def test_plain_job_gives_a_slot_up_at_its_retry_limit(bed: Testbed) -> None:
 
 def test_plain_run_beyond_its_deadline_is_a_failed_attempt_and_is_retried(bed: Testbed) -> None:
     """A hanging run is stopped after activeDeadlineSeconds, counts as TimedOut, and Kubernetes tries again."""
-    slots = missed_slots(1)
+    slots = bed.missed_slots(1)
     bed.control("job", hold=True)
     job = bed.job("job", activeDeadlineSeconds=2, annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, errorCount=1)
@@ -71,7 +71,7 @@ def test_plain_run_beyond_its_deadline_is_a_failed_attempt_and_is_retried(bed: T
 
 def test_missed_slots_of_a_plain_job_collapse_into_one_run(bed: Testbed) -> None:
     """Without backfill, however many slots were missed, one late run settles them."""
-    slots = missed_slots(7)
+    slots = bed.missed_slots(7)
     job = bed.job("job", annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
     assert len(bed.runs(job)) == 1
@@ -87,15 +87,15 @@ def test_nothing_runs_before_the_first_slot(bed: Testbed) -> None:
         status = bed.wait_ready(job)
         assert status["state"] == "Waiting"
         assert status["missed"] == 0
-        assert status["nextRunTime"] == written(missed_slots(1)[0] + timedelta(hours=1))
+        assert status["nextRunTime"] == written(bed.missed_slots(1)[0] + timedelta(hours=1))
         assert "lastSuccessTime" not in status
-        assert bed.get("cronjobs", job)["spec"]["schedule"] == hourly_far_from_now()
+        assert bed.get("cronjobs", job)["spec"]["schedule"] == bed.schedule
     assert bed.list("jobs") == []
 
 
 def test_plain_history_is_pruned_to_its_limits(bed: Testbed) -> None:
     """Of the finished Jobs only as many stay as the limits say; the books keep them all."""
-    slots = missed_slots(1)
+    slots = bed.missed_slots(1)
     job = bed.job("job", successfulJobsHistoryLimit=1, annotations={"mark-success": before(slots)})
     bed.wait_status(job, missed=0, settledThrough=written(slots[0]))
     first = bed.list("jobs", job)

@@ -125,6 +125,9 @@ class Testbed:
         self.namespace = namespace
         self.folder = folder
         self._operators = operators
+        # Every hour, half an hour from now: no slot falls due while a test runs.
+        self._far = (now() + timedelta(minutes=30)).replace(second=0)
+        self.schedule = f"{self._far.minute} * * * *"
         api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         self.wait(lambda: self.find("serviceaccounts", "default"), "the service account exists")
 
@@ -172,6 +175,10 @@ class Testbed:
         """Delete an object."""
         self.api.request("DELETE", self.path(plural, name), {"propagationPolicy": policy})
 
+    def missed_slots(self, count: int) -> list[datetime]:
+        """Return the newest slots of `schedule`, oldest first."""
+        return [self._far - timedelta(hours=1 + back) for back in reversed(range(count))]
+
     # --- CrontabberJobs ----------------------------------------------------------------------------------
 
     def job(
@@ -183,7 +190,7 @@ class Testbed:
         """
         fields: Body = {"command": "record", "template": self.template(name, env), **spec}
         if "frequency" not in fields and "schedule" not in fields:
-            fields["schedule"] = hourly_far_from_now()
+            fields["schedule"] = self.schedule
         body = {
             "apiVersion": "crontabber.dev/v1",
             "kind": "CrontabberJob",
@@ -400,17 +407,6 @@ def written(time_: datetime) -> str:
 def short(time_: datetime) -> str:
     """Write a time as commands get it by default."""
     return time_.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
-
-
-def hourly_far_from_now() -> str:
-    """Return a cron text for every hour, half an hour from now: no slot falls due while a test runs."""
-    return f"{(now() + timedelta(minutes=30)).minute} * * * *"
-
-
-def missed_slots(count: int) -> list[datetime]:
-    """Return the newest slots of `hourly_far_from_now`, oldest first."""
-    newest = (now() + timedelta(minutes=30)).replace(second=0) - timedelta(hours=1)
-    return [newest - timedelta(hours=back) for back in reversed(range(count))]
 
 
 def before(slots: Sequence[datetime]) -> str:

@@ -1,0 +1,290 @@
+"""Suspending, resuming and editing invent no runs; rolling frequencies stay on their grid; native slots are taken."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.integration.side_by_side import OwnOperators
+from tests.integration.testbed import Body, Testbed, before, now, short, written
+
+pytestmark = pytest.mark.side_by_side
+
+GRID_START = datetime(1970, 1, 5, tzinfo=UTC)
+EVERY_MINUTE = "* * * * *"
+
+
+def hourly_ten_minutes_ago() -> str:
+    """Return a cron text for every hour, whose newest slot was ten minutes ago."""
+    return f"{(now() - timedelta(minutes=10)).minute} * * * *"
+
+
+def run_once(bed: Testbed, job: str, runs: int = 1) -> None:
+    """Make one slot missed and wait for its run; so often the command must have run by then, and no oftener."""
+    slots = bed.missed_slots(1)
+    bed.annotate(job, mark_success=before(slots))
+    bed.wait(lambda: len(bed.good(job)) >= runs, f"run {runs} of {job} is good")
+    bed.wait_status(job, missed=0)
+    assert len(bed.runs(job)) == runs, bed.report()
+
+
+def last_schedule(bed: Testbed, job: str) -> datetime:
+    """Return the CronJob's lastScheduleTime."""
+    text = bed.get("cronjobs", job)["status"]["lastScheduleTime"]
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+def is_suspended(bed: Testbed, job: str) -> bool:
+    """Tell whether the CronJob is suspended."""
+    return bool(bed.get("cronjobs", job)["spec"].get("suspend"))
+
+
+# --- Suspending and resuming -----------------------------------------------------------------------------
+
+
+def test_resuming_a_plain_job_invents_no_run(bed: Testbed) -> None:
+    """Slots that passed while it was suspended are not run, though the CronJob controller would."""
+    job = bed.job("job")
+    bed.wait_ready(job)
+    run_once(bed, job)
+    bed.change(job, suspend=True)
+    status = bed.wait_status(job, state="Suspended", missed=0)
+    assert "nextRunTime" not in status
+    bed.wait(lambda: is_suspended(bed, job), "the CronJob is suspended")
+    long_ago = {"status": {"lastScheduleTime": written(bed.missed_slots(3)[0])}}
+    bed.patch("cronjobs", job, long_ago, subresource="status")
+    bed.change(job, suspend=False)
+    bed.wait(lambda: not is_suspended(bed, job), "the CronJob is resumed")
+    assert last_schedule(bed, job) >= bed.missed_slots(1)[0]
+    # The controller acts on this only after it has looked at the resumed CronJob.
+    run_once(bed, job, runs=2)
+    assert bed.status(job)["state"] == "Waiting"
+
+
+def test_resuming_a_gated_job_without_backfill_invents_no_run(bed: Testbed) -> None:
+    """Slots that passed while it was suspended are settled when it is resumed."""
+    slots = bed.missed_slots(3)
+    job = bed.job("job", passLastSuccess=True, suspend=True, annotations={"mark-success": before(slots)})
+    status = bed.wait_status(job, state="Suspended", lastSuccessTime=before(slots))
+    assert status["missed"] == 0
+    bed.change(job, suspend=False)
+    bed.wait_status(job, state="Waiting", missed=0)
+    bed.wait(lambda: not is_suspended(bed, job), "the CronJob is resumed")
+    run_once(bed, job)
+
+
+def test_resuming_with_backfill_runs_what_was_missed(bed: Testbed) -> None:
+    """With backfill slots since the cursor always count; while suspended they are told and not run."""
+    slots = bed.missed_slots(2)
+    job = bed.job("job", backfill=True, suspend=True, annotations={"mark-success": before(slots)})
+    bed.wait_status(job, state="Suspended", missed=2)
+    assert bed.condition(job, "CaughtUp")["reason"] == "Suspended"
+    assert bed.list("jobs", job) == []
+    bed.change(job, suspend=False)
+    bed.wait_status(job, missed=0, state="Waiting")
+    assert bed.good(job) == [short(slot) for slot in slots]
+
+
+def test_suspending_lets_a_run_end_and_starts_no_other(bed: Testbed) -> None:
+    """The run that goes on is left to end and counts; the next one does not start."""
+    slots = bed.missed_slots(3)
+    bed.control("job", hold=True)
+    job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
+    bed.wait_running(job)
+    bed.change(job, suspend=True)
+    bed.wait_status(job, state="Suspended")
+    bed.control("job")
+    bed.wait_status(job, state="Suspended", missed=2, settledThrough=written(slots[0]))
+    assert len(bed.runs(job)) == 1
+    bed.change(job, suspend=False)
+    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
+    assert bed.good(job) == [short(slot) for slot in slots]
+    assert len(bed.runs(job)) == 3
+
+
+# --- Editing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{}, {"passLastSuccess": True}], ids=["plain", "gated"])
+def test_editing_the_schedule_invents_no_run(bed: Testbed, fields: Body) -> None:
+    """A slot of the new schedule that lies before the edit is not run; the next one is the first."""
+    job = bed.job("job", **fields)
+    bed.wait_ready(job)
+    run_once(bed, job)
+    edited = hourly_ten_minutes_ago()
+    bed.change(job, schedule=edited)
+    bed.wait(lambda: bed.get("cronjobs", job)["spec"]["schedule"] == edited, "the CronJob has the new schedule")
+    status = bed.wait_status(job, schedule=edited, missed=0)
+    assert status["nextRunTime"] > written(now())
+    slot = now().replace(second=0) - timedelta(minutes=10)
+    bed.annotate(job, mark_success=written(slot - timedelta(minutes=15)))
+    bed.wait(lambda: len(bed.good(job)) >= 2, "the slot that is marked as missed runs")
+    bed.wait_status(job, missed=0)
+    assert len(bed.runs(job)) == 2, bed.report()
+    assert len(bed.list("jobs", job)) == 2, bed.report()
+
+
+def test_editing_the_time_zone_invents_no_run(bed: Testbed) -> None:
+    """A daily slot that another time zone moved into the past is not run."""
+    # In UTC the daily slot is in an hour; in a zone two hours ahead of UTC it was an hour ago.
+    at = now() + timedelta(hours=1)
+    job = bed.job("job", schedule=f"{at.minute} {at.hour} * * *")
+    bed.wait_ready(job)
+    bed.annotate(job, mark_success=written(now() - timedelta(hours=30)))
+    bed.wait(lambda: len(bed.good(job)) == 1, "yesterday's slot runs late")
+    bed.wait_status(job, missed=0)
+    bed.change(job, timeZone="Etc/GMT-2")
+    bed.wait(lambda: bed.get("cronjobs", job)["spec"]["timeZone"] == "Etc/GMT-2", "the CronJob has the zone")
+    status = bed.wait_status(job, missed=0, nextRunTime=written(at.replace(second=0) + timedelta(hours=22)))
+    assert status["state"] == "Waiting"
+    bed.annotate(job, mark_success=written(now() - timedelta(hours=2)))
+    bed.wait(lambda: len(bed.good(job)) >= 2, "today's slot runs when it is un-marked")
+    assert len(bed.runs(job)) == 2, bed.report()
+
+
+def test_job_becomes_gated_and_plain_again_while_it_runs(bed: Testbed) -> None:
+    """The run that goes on is left alone and recorded under the new rules; nothing overlaps."""
+    slots = bed.missed_slots(1)
+    bed.control("job", hold=True)
+    job = bed.job("job", annotations={"mark-success": before(slots)})
+    bed.wait_running(job)
+    bed.wait(lambda: bed.status(job).get("ongoing"), "the run is in the books")
+    bed.change(job, passLastSuccess=True)
+    bed.wait(lambda: "suspend" in bed.get("cronjobs", job)["spec"]["jobTemplate"]["spec"], "it is gated")
+    bed.control("job")
+    status = bed.wait_status(job, missed=0, settledThrough=written(slots[0]))
+    assert [entry["result"] for entry in status["history"]] == ["Succeeded"]
+    bed.control("job", hold=True)
+    bed.annotate(job, mark_success=before(slots))
+    bed.wait_running(job, count=2)
+    bed.change(job, passLastSuccess=None)
+    generation = bed.resource(job)["metadata"]["generation"]
+    bed.wait_status(job, observedGeneration=generation)
+    bed.control("job")
+    bed.wait(lambda: len(bed.good(job)) == 2, "the run ends well")
+    status = bed.wait_status(job, missed=0, settledThrough=written(slots[0]))
+    runs = bed.runs(job)
+    assert len(runs) == 2
+    assert not any(run.overlapped for run in runs)
+    assert [entry["result"] for entry in status["history"]] == ["Succeeded", "Succeeded"]
+
+
+def test_slots_that_are_too_late_to_start_are_skipped(bed: Testbed) -> None:
+    """With startingDeadlineSeconds only the slots that may still start are caught up."""
+    slots = bed.missed_slots(4)
+    job = bed.job(
+        "job",
+        backfill=True,
+        startingDeadlineSeconds=int((now() - slots[2]).total_seconds()) + 600,
+        annotations={"mark-success": before(slots)},
+    )
+    status = bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
+    assert bed.good(job) == [short(slot) for slot in slots[2:]]
+    assert status["skipped"] == 2
+
+
+# --- Rolling frequencies ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{}, {"passLastSuccess": True}], ids=["plain", "gated"])
+def test_rolling_frequency_stays_on_its_grid(bed: Testbed, fields: Body) -> None:
+    """An `@every` CronJob counts from a point of the grid when it is made, when it fires and when it is edited."""
+    job = bed.job("job", frequency="45m", **fields)
+    on_grid(bed, job, timedelta(minutes=45))
+    assert bed.get("cronjobs", job)["spec"]["schedule"] == "@every 45m"
+    assert bed.list("jobs", job) == []
+    newest = newest_on_grid(timedelta(minutes=45))
+    bed.annotate(job, mark_success=written(newest - timedelta(minutes=44)))
+    status = bed.wait_status(job, missed=0, settledThrough=written(newest))
+    assert status["history"][0]["slot"] == written(newest)
+    on_grid(bed, job, timedelta(minutes=45))
+    bed.change(job, frequency="7h")
+    bed.wait(lambda: bed.get("cronjobs", job)["spec"]["schedule"] == "@every 7h", "the CronJob is edited")
+    on_grid(bed, job, timedelta(hours=7))
+    status = bed.wait_status(job, missed=0)
+    assert status["nextRunTime"] == written(newest_on_grid(timedelta(hours=7)) + timedelta(hours=7))
+    assert len(bed.runs(job)) == 1, bed.report()
+
+
+def newest_on_grid(interval: timedelta) -> datetime:
+    """Return the newest point of a frequency's grid."""
+    return GRID_START + (now() - GRID_START) // interval * interval
+
+
+def on_grid(bed: Testbed, job: str, interval: timedelta) -> None:
+    """Wait until the CronJob counts from the grid's newest point."""
+
+    def holds() -> bool:
+        found = bed.find("cronjobs", job)
+        counted = ((found or {}).get("status") or {}).get("lastScheduleTime")
+        return bool(counted == written(newest_on_grid(interval)))
+
+    bed.wait(holds, f"the CronJob of {job} counts from the grid of {interval}")
+
+
+# --- Native slots ----------------------------------------------------------------------------------------
+
+
+def test_native_slot_arrives_while_catching_up(bed: Testbed) -> None:
+    """A slot that falls due meanwhile waits for its turn behind the missed ones, and its own Job runs it."""
+    newest = now().replace(second=0)
+    bed.control("job", hold=True)
+    mark = written(newest - timedelta(seconds=150))
+    job = bed.job("job", schedule=EVERY_MINUTE, backfill=True, annotations={"mark-success": mark})
+    bed.wait_running(job)
+    native = bed.wait(
+        lambda: next((one for one in bed.list("jobs", job) if is_native(one)), None),
+        "the CronJob controller makes the Job of the next minute",
+        timeout_seconds=90,
+    )
+    assert native["spec"]["suspend"] is True
+    assert len(bed.runs(job)) == 1
+    bed.control("job")
+    native_slot = native["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"]
+    bed.wait(lambda: bed.status(job)["settledThrough"] >= native_slot, "the native slot ran")
+    bed.change(job, suspend=True)
+    bed.wait_status(job, state="Suspended")
+    runs = bed.runs(job)
+    first = newest - timedelta(minutes=2)
+    assert bed.good(job) == [short(first + timedelta(minutes=at)) for at in range(len(runs))]
+    assert not any(run.overlapped for run in runs)
+    history = {entry["slot"]: entry["job"] for entry in bed.status(job)["history"]}
+    assert history[native_slot] == native["metadata"]["name"]
+
+
+def is_native(job: Body) -> bool:
+    """Tell whether the CronJob controller made a Job."""
+    return any(one["kind"] == "CronJob" for one in job["metadata"].get("ownerReferences") or [])
+
+
+@pytest.mark.parametrize("fault", ["claim:before", "claim:after", "release:before", "release:after"])
+def test_killed_around_the_claim_or_release_of_a_native_run(own: OwnOperators, fault: str) -> None:
+    """The Job that the CronJob controller made is claimed and released once by whoever comes next."""
+    bed = own.bed
+    first = own.start(f"{fault}:1")
+    bed.wait(lambda: now().second < 45, "there is time to make the CronJob before its first slot")
+    job = bed.job("job", schedule=EVERY_MINUTE, backfill=True)
+    bed.wait_ready(job)
+    bed.wait(lambda: not first.runs, "the operator has killed itself", timeout_seconds=90)
+    own.start()
+    status = bed.wait(lambda: bed.status(job).get("history") and bed.status(job), "the slot ran")
+    bed.change(job, suspend=True)
+    assert bed.good(job)[0] == status["history"][-1]["slot"][:16]
+    assert len(bed.good(job)) == len(set(bed.good(job))) == len(bed.runs(job))
+    assert [is_native(one) for one in bed.list("jobs", job)].count(True) >= 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"passLastSuccess": True}], ids=["plain", "gated"])
+def test_native_slot_runs_and_is_recorded(bed: Testbed, fields: Body) -> None:
+    """With nothing missed the CronJob controller's own Job runs the slot, and nobody makes another."""
+    bed.wait(lambda: now().second < 50, "there is time to make the CronJob before its first slot")
+    job = bed.job("job", schedule=EVERY_MINUTE, **fields)
+    bed.wait_ready(job)
+    status = bed.wait(
+        lambda: bed.status(job).get("history") and bed.status(job), "the next minute is run", timeout_seconds=90
+    )
+    bed.change(job, suspend=True)
+    assert status["history"][0]["result"] == "Succeeded"
+    assert all(is_native(one) for one in bed.list("jobs", job))
+    assert status["lastSuccessTime"] >= status["history"][0]["slot"]
