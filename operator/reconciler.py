@@ -17,7 +17,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from crontabber_operator import bookkeeping, commands
-from crontabber_operator.backfill import ApplyCronJob, Decision, MoveLastSchedule, NewRun, decide
+from crontabber_operator.backfill import (
+    ApplyCronJob,
+    Decision,
+    MoveLastSchedule,
+    NewRun,
+    Release,
+    decide,
+)
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.failures import evidence
 from crontabber_operator.manifests import (
@@ -119,6 +126,7 @@ class Reconciler:
         self._memory: dict[Key, _Memory] = {}
         self._working: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
+        self._stopping = False
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -128,12 +136,15 @@ class Reconciler:
 
     async def stop(self) -> None:
         """End all passes; each write is a whole, so any moment is as good."""
+        self._stopping = True
         for task in list(self._working.values()):
             task.cancel()
         await asyncio.gather(*self._working.values(), return_exceptions=True)
 
     def wake(self, key: Key) -> None:
         """Look at this resource soon; however often it is said meanwhile, one pass follows."""
+        if self._stopping:
+            return
         if key in self._working:
             self._again.add(key)
             return
@@ -182,7 +193,7 @@ class Reconciler:
         delay *= random.uniform(1.0, 1.25)  # noqa: S311 - spreads retries, is no secret
         self._ticker.set(key, self._clock() + timedelta(seconds=delay))
 
-    # --- One pass ------------------------------------------------------------------------------------------------
+    # --- One pass ----------------------------------------------------------------------------------------
 
     async def _pass(self, key: Key, memory: _Memory) -> None:
         for _ in range(STEPS_MAX):
@@ -231,7 +242,7 @@ class Reconciler:
 
     async def _look_again(self, owner: Owner) -> Any:
         """Ask for a CronJob that is not ours: it has no label of ours and is not watched."""
-        key = Key(owner.namespace, owner.name)
+        key = _key(owner)
         try:
             self.store.put_cronjob(
                 await self._cluster.get_cronjob(owner.namespace, owner.name), asked_for=True
@@ -261,7 +272,7 @@ class Reconciler:
 
     async def _ask_about(self, owner: Owner, name: str, uid: str, memory: _Memory) -> None:
         """Ask the API server itself about a Job."""
-        key = Key(owner.namespace, owner.name)
+        key = _key(owner)
         try:
             body = await self._cluster.get_job(owner.namespace, name)
         except ApiError as error:
@@ -274,7 +285,7 @@ class Reconciler:
         self.store.drop_job(key, uid)
         memory.gone.add(uid)
 
-    # --- What the spec asks for ----------------------------------------------------------------------------------
+    # --- What the spec asks for --------------------------------------------------------------------------
 
     async def _plan(self, resource: Resource, spec: Spec) -> Plan | Unavailable:
         webapp = spec.webapp or WebApp()
@@ -282,7 +293,7 @@ class Reconciler:
         if spec.template is not None:
             body: Mapping[str, Any] = spec.template
         else:
-            key = Key(resource.owner.namespace, resource.owner.name)
+            key = _key(resource.owner)
             template = await self.templates.find(Key(key.namespace, webapp.name or ""), key)
             if isinstance(template, Unavailable):
                 return template
@@ -297,7 +308,7 @@ class Reconciler:
         version = "own"
         if spec.template is None:
             name = (spec.webapp.name if spec.webapp is not None else None) or self._settings.webapp_name
-            key = Key(resource.owner.namespace, resource.owner.name)
+            key = _key(resource.owner)
             template = await self.templates.find(Key(key.namespace, name), key)
             version = template.version if isinstance(template, Template) else template.reason
         fingerprint = resource.generation, version
@@ -313,7 +324,7 @@ class Reconciler:
                 memory.refusal = None
         return desired
 
-    # --- Doing ---------------------------------------------------------------------------------------------------
+    # --- Doing -------------------------------------------------------------------------------------------
 
     async def _carry_out(
         self, resource: Resource, job: Job, seen: Observed, memory: _Memory, decision: Decision, now: datetime
@@ -329,26 +340,28 @@ class Reconciler:
             for run in decision.inspect:
                 await self._inspect(owner, run, memory)
             return True
+        cronjob = decision.cronjob
+        if isinstance(cronjob, ApplyCronJob) and _before_all_else(job, seen, decision):
+            if await self._do_cronjob(resource, seen, memory, cronjob):
+                return True
+            cronjob = None
         changed = False
         for run in decision.discard:
             await self._discard(owner, run, memory)
             changed = True
         for new in decision.create:
-            await self._create(resource, new, memory)
+            if not await self._create(resource, new, memory):
+                return True
             changed = True
         if decision.status is not None:
             await self._write(resource, decision.status)
-            self._tidy(memory, decision.status)
+            self._tidy(owner, memory, decision.status)
             changed = True
         for release in decision.release:
-            await self._guarded(
-                owner,
-                release.run,
-                self._cluster.patch_job(owner.namespace, release.run.name, release_patch(release)),
-            )
+            await self._release(owner, release, memory)
             changed = True
-        if decision.cronjob is not None:
-            changed |= await self._do_cronjob(resource, seen, memory, decision.cronjob)
+        if cronjob is not None:
+            changed |= await self._do_cronjob(resource, seen, memory, cronjob)
         for run in decision.prune:
             await self._remove(owner, run, memory)
         if not changed:
@@ -372,7 +385,7 @@ class Reconciler:
     async def _refresh(self, resource: Resource) -> None:
         """The resource is not what was decided on: read it anew."""
         owner = resource.owner
-        key = Key(owner.namespace, owner.name)
+        key = _key(owner)
         try:
             body = await self._cluster.get_resource(owner)
         except ApiError as error:
@@ -440,58 +453,66 @@ class Reconciler:
             return error.message
         return None
 
-    async def _create(self, resource: Resource, new: NewRun, memory: _Memory) -> None:
+    async def _create(self, resource: Resource, new: NewRun, memory: _Memory) -> bool:
+        """Make a one-off. False: it was refused, which is to be told before anything else is done."""
         if not isinstance(resource.spec, Spec):
-            return
+            return False
         made = await self._plan(resource, resource.spec)
         if isinstance(made, Unavailable):
-            return
+            return False
         owner = resource.owner
         name = one_off_name(owner, new)
-        key = Key(owner.namespace, owner.name)
+        key = _key(owner)
         try:
             body = await self._cluster.create_job(one_off(owner, made, new))
         except ApiError as error:
             if not error.already_exists:
                 self._refused(memory, made, error)
-                return
+                return False
             body = await self._cluster.get_job(owner.namespace, name)
+        memory.refusal = None
         self.store.put_job(body, asked_for=key)
         if all(run.name != name for run in self.store.runs(owner)):
             memory.taken_names.add(name)
+        return True
 
     async def _discard(self, owner: Owner, run: Run, memory: _Memory) -> None:
         """Delete a run that was never released, if it still is as it was seen."""
-        removed = await self._guarded(
-            owner, run, self._cluster.delete_job(owner.namespace, run.name, run.uid, run.resource_version)
-        )
-        if removed:
-            self.store.drop_job(Key(owner.namespace, owner.name), run.uid)
+        try:
+            await self._cluster.delete_job(owner.namespace, run.name, run.uid, run.resource_version)
+        except ApiError as error:
+            await self._guard_failed(owner, run, memory, error)
+        else:
+            self.store.drop_job(_key(owner), run.uid)
             memory.gone.add(run.uid)
             memory.replaced.add(run.uid)
 
     async def _remove(self, owner: Owner, run: Run, memory: _Memory) -> None:
-        """Delete a finished run."""
-        await self._guarded(owner, run, self._cluster.delete_job(owner.namespace, run.name, run.uid))
-        self.store.drop_job(Key(owner.namespace, owner.name), run.uid)
+        """Delete a run that the books don't need any more."""
+        try:
+            await self._cluster.delete_job(owner.namespace, run.name, run.uid)
+        except ApiError as error:
+            await self._guard_failed(owner, run, memory, error)
+        self.store.drop_job(_key(owner), run.uid)
         memory.inspected.pop(run.uid, None)
 
-    async def _guarded(self, owner: Owner, run: Run, request: Any) -> bool:
-        """Do a request about a Job; where its guard fails or the Job is gone, read it anew. True: done."""
-        key = Key(owner.namespace, owner.name)
+    async def _release(self, owner: Owner, release: Release, memory: _Memory) -> None:
+        """Start a run, if nobody did before."""
+        run = release.run
         try:
-            body = await request
+            body = await self._cluster.patch_job(owner.namespace, run.name, release_patch(release))
         except ApiError as error:
-            if not (error.guard_failed or error.not_found):
-                raise
-            memory = self._memory.setdefault(key, _Memory())
-            await self._ask_about(owner, run.name, run.uid, memory)
+            await self._guard_failed(owner, run, memory, error)
             if error.status == 422:
-                self._check_refused_release(key, owner, run, error)
-            return False
-        if body is not None:
-            self.store.put_job(body, asked_for=key)
-        return True
+                self._check_refused_release(_key(owner), owner, run, error)
+        else:
+            self.store.put_job(body, asked_for=_key(owner))
+
+    async def _guard_failed(self, owner: Owner, run: Run, memory: _Memory, error: ApiError) -> None:
+        """The Job is not what was decided on, or is gone: read it anew. Raises all other errors again."""
+        if not (error.guard_failed or error.not_found):
+            raise error
+        await self._ask_about(owner, run.name, run.uid, memory)
 
     def _check_refused_release(self, key: Key, owner: Owner, run: Run, error: ApiError) -> None:
         """A Job that looks never released and yet can't be changed was started by hand: leave it alone."""
@@ -536,13 +557,17 @@ class Reconciler:
             )
             return ""
 
-    def _tidy(self, memory: _Memory, status: Status) -> None:
+    def _tidy(self, owner: Owner, memory: _Memory, status: Status) -> None:
+        """Forget what the written status has made useless."""
         claimed = status.ongoing.uid if status.ongoing is not None else None
         memory.gone = {uid for uid in memory.gone if uid == claimed}
         memory.replaced &= memory.gone
         memory.taken_names.clear()
+        if memory.inspected:
+            known = {run.uid for run in self.store.runs(owner)}
+            memory.inspected = {uid: told for uid, told in memory.inspected.items() if uid in known}
 
-    # --- The CronJob ---------------------------------------------------------------------------------------------
+    # --- The CronJob -------------------------------------------------------------------------------------
 
     async def _do_cronjob(
         self, resource: Resource, seen: Observed, memory: _Memory, action: ApplyCronJob | MoveLastSchedule
@@ -620,6 +645,20 @@ class Reconciler:
         )
 
 
+def _before_all_else(job: Job, seen: Observed, decision: Decision) -> bool:
+    """Tell whether the CronJob is to be written first, so that nothing is told or started that can't be.
+
+    It may be refused, or somebody else's may be there. Only where the decision settles slots, this is written
+    before it: otherwise a crash between the two would forget that the schedule was edited.
+    """
+    settles = decision.status is not None and decision.status.settled_through != job.status.settled_through
+    return seen.cronjob is None or not settles
+
+
+def _key(owner: Owner) -> Key:
+    return Key(owner.namespace, owner.name)
+
+
 def _next_look(
     seen: Observed, job: Job, memory: _Memory, decision: Decision, now: datetime
 ) -> datetime | None:
@@ -630,7 +669,7 @@ def _next_look(
         times.append(now + CHECK_CLAIMED)
     if memory.refusal is not None:
         times.append(memory.refusal.retry_at)
-    return min((time for time in times if time is not None), default=None)
+    return min((time for time in times if time is not None and time > now), default=None)
 
 
 def _reduce(made: Plan) -> Desired:

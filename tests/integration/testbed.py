@@ -112,6 +112,56 @@ class CommandRun:
     """Another run of the same resource was going on."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """One request of an operator's own (what kopf watches is not counted)."""
+
+    verb: str
+    resource: str
+    subresource: str
+    name: str
+    code: int
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it asks for a change."""
+        return self.verb not in ("get", "list", "watch")
+
+
+class Requests:
+    """What operators ask of the API server in one namespace, from the audit log, from now on."""
+
+    def __init__(self, audit_log: Path, namespace: str) -> None:
+        """Start to listen."""
+        self._file = audit_log.open(encoding="utf-8")
+        self._file.seek(0, 2)
+        self._namespace = f'"namespace":"{namespace}"'
+        self._known: list[Request] = []
+        self._rest = ""
+
+    def all(self) -> list[Request]:
+        """Return all so far, in the order that they were answered."""
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        for line in lines:
+            if '"userAgent":"crontabber"' in line and self._namespace in line:
+                entry = json.loads(line)
+                what = entry["objectRef"]
+                self._known.append(
+                    Request(
+                        entry["verb"],
+                        what["resource"],
+                        what.get("subresource", ""),
+                        what.get("name", ""),
+                        entry["responseStatus"]["code"],
+                    )
+                )
+        return self._known
+
+    def writes(self) -> list[Request]:
+        """Return the writes so far, Events aside."""
+        return [one for one in self.all() if one.is_write and one.resource != "events"]
+
+
 class Testbed:
     """One namespace of its own, with evidence files for the commands of its resources."""
 
