@@ -15,10 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from crontabber_operator import bookkeeping
-from crontabber_operator.backfill import disregard
 from crontabber_operator.manifests import PREFIX
-from crontabber_operator.models import HISTORY_LENGTH, CommandRecord, Status, format_time, parse_time
-from crontabber_operator.observed import Job, Observed, Run
+from crontabber_operator.models import HISTORY_LENGTH, CommandRecord, Ongoing, Status, format_time, parse_time
+from crontabber_operator.observed import Job, Observed, Run, latest_proof
 
 RESET, MARK_SUCCESS, RUN_NOW = "reset", "mark-success", "run-now"
 NAMES = (RESET, MARK_SUCCESS, RUN_NOW)
@@ -64,14 +63,15 @@ class Step:
 
 
 def next_step(job: Job, annotations: Mapping[str, str], seen: Observed, now: datetime) -> Step | None:
-    """Say what has to be done next for the commands that were given; None: nothing."""
+    """Say what has to be done next for the commands that were given; None: what decide() says."""
+    now = latest_proof(seen, now)
     given = {name: annotations[PREFIX + name] for name in NAMES if PREFIX + name in annotations}
     if given:
         return _take(job, given, annotations, now)
     for name in NAMES:
         for record in reversed(job.status.last_commands):
             if record.name == name and record.result == PENDING:
-                return _do(job, record, seen, now)
+                return _do(job, record, seen, record.time or now.replace(microsecond=0))
     return None
 
 
@@ -158,29 +158,32 @@ def _is_known(status: Status, name: str, value: str, wanted_id: str | None) -> b
     )
 
 
-def _do(job: Job, record: CommandRecord, seen: Observed, now: datetime) -> Step:
+def _do(job: Job, record: CommandRecord, seen: Observed, at: datetime) -> Step | None:
+    """Do a command as of the time it was given: the operator may have been killed meanwhile."""
     try:
         if record.name == RUN_NOW:
-            run_now = RunNow(record.id, parse_run_now(record.value), now.replace(microsecond=0))
+            run_now = RunNow(record.id, parse_run_now(record.value), at)
             return _complete(job, job.status, record, DONE, run_now=run_now)
-        unreleased = _claimed_unreleased(job, seen)
         if record.name == RESET:
             parse_reset(record.value)
-            after = bookkeeping.reset(job.status, now.replace(microsecond=0), disregard(seen))
+            after = bookkeeping.reset(job.status, at, bookkeeping.disregard(seen))
         else:
-            after = bookkeeping.mark_success(job.status, parse_mark(record.value, now), disregard(seen))
+            time = parse_mark(record.value, at)
+            after = bookkeeping.mark_success(job.status, time, bookkeeping.disregard(seen))
     except BadValueError as error:
         return _complete(job, job.status, record, f"{REFUSED}: {error}")
-    if unreleased is not None:
-        return Step(discard=unreleased)
+    claim = job.status.ongoing
+    claimed = next((run for run in seen.runs if claim is not None and run.uid == claim.uid), None)
+    if claimed is not None and not claimed.released:
+        return Step(discard=claimed)
+    if claim is not None and claimed is None and _is_looked_up(seen, claim):
+        return None
     return _complete(job, after, record, DONE)
 
 
-def _claimed_unreleased(job: Job, seen: Observed) -> Run | None:
-    claim = job.status.ongoing
-    if claim is None or job.spec.is_plain:
-        return None
-    return next((run for run in seen.runs if run.uid == claim.uid and not run.released), None)
+def _is_looked_up(seen: Observed, claim: Ongoing) -> bool:
+    """Tell whether decide() has the claimed run looked up, which may only be not seen yet."""
+    return claim.uid not in seen.gone and (seen.cronjob is None or seen.cronjob.ours)
 
 
 def _complete(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crontabber_operator.backfill import NewRun, Release
+from crontabber_operator.decision import NewRun, Release
 from crontabber_operator.models import (
     GROUP,
     INT32_MAX,
@@ -46,6 +46,8 @@ INSTANTIATE = "cronjob.kubernetes.io/instantiate"
 CONTAINER = "crontabber"
 """The container of `template` that the command goes to."""
 
+ATTEMPT_MAX = 99_999
+"""The largest attempt that fits into a Job's name; after so many failures the numbers come again."""
 HISTORY_RESERVE = 10
 """The CronJob keeps so many more finished Jobs than asked for: the operator prunes, after recording."""
 UNSCHEDULED_RESERVE_SECONDS = 300
@@ -182,7 +184,7 @@ def cron_fields(spec: Spec) -> Manifest:
 
 def one_off_name(owner: Owner, run: NewRun) -> str:
     """Name a one-off. The name is the lock: two operators can't both make this attempt."""
-    return f"{owner.name}-{int(run.slot.timestamp()) // 60}-{run.attempt}"
+    return f"{owner.name}-{int(run.slot.timestamp()) // 60}-{run.attempt % (ATTEMPT_MAX + 1)}"
 
 
 def one_off(owner: Owner, made: Plan, run: NewRun) -> Manifest:
@@ -210,7 +212,7 @@ def one_off(owner: Owner, made: Plan, run: NewRun) -> Manifest:
     }
 
 
-def run_now(
+def run_now(  # noqa: PLR0913 - each is a part of the manifest
     owner: Owner,
     made: Plan,
     name: str,
@@ -289,7 +291,7 @@ def cronjob_patch(made: Plan, live_uid: str, live_metadata: Mapping[str, Any]) -
     ]
 
 
-# --- The pod -----------------------------------------------------------------------------------------------------
+# --- The pod --------------------------------------------------------------------------------------------
 
 
 def _own_template(spec: Spec, pod_template: Mapping[str, Any]) -> Manifest:
@@ -340,7 +342,7 @@ def _workload_template(spec: Spec, webapp: WebApp | None, pod_template: Mapping[
 
 
 def _plain_container(container: Mapping[str, Any]) -> Manifest:
-    """An init container as the workload has it, less what serves its traffic. A sidecar keeps its start-up probe."""
+    """An init container less what serves traffic; a sidecar keeps its start-up probe."""
     dropped = {"ports", "livenessProbe", "readinessProbe", "lifecycle"}
     if container.get("restartPolicy") != "Always":
         dropped.add("startupProbe")
@@ -364,7 +366,7 @@ def _give_command(spec: Spec, container: Manifest) -> None:
 
 
 def _environment(spec: Spec, given: list[Manifest]) -> list[Manifest]:
-    """The container's own env, the last of each name; run time and last success first, so that it can use them."""
+    """Its own env, the last of each name, after run time and last success, which it may use."""
     env: dict[str, Manifest] = {}
     for one in given:
         env.pop(one["name"], None)

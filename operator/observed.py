@@ -8,12 +8,17 @@ This module must not import kopf or kubernetes, or read a clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 from crontabber_operator.models import Result, Spec, Status
 from crontabber_operator.schedule import Slots
+
+SECOND = timedelta(seconds=1)
+SKEW_MAX = timedelta(minutes=5)
+"""A native run proves that its slot is due, unless its slot is further ahead of its creation than this."""
 
 
 class RunKind(StrEnum):
@@ -51,6 +56,8 @@ class Run:
     reason: str = ""
     """Why the Job as a whole failed, as the Job controller put it."""
     failed_pods: int = 0
+    active: bool = False
+    """A pod of it exists that has not ended."""
     deleting: bool = False
 
     @property
@@ -67,6 +74,26 @@ class Run:
     def running(self) -> bool:
         """It was released and has not ended; also where someone suspended it again."""
         return self.released and self.unfinished
+
+    @property
+    def waiting(self) -> bool:
+        """It was never released and could be."""
+        return self.kind is not RunKind.MANUAL and self.unfinished and not self.released and not self.deleting
+
+    @property
+    def between_attempts(self) -> bool:
+        """Its attempts failed so far, none goes on, and Kubernetes by itself will make another.
+
+        So only a plain job's run: what the operator released (and gave an attempt) is never retried.
+        """
+        return (
+            self.kind is RunKind.NATIVE
+            and self.running
+            and not self.attempt
+            and self.failed_pods > 0
+            and not self.active
+            and not self.deleting
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +165,7 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The CrontabberJob itself. (A Kubernetes Job is a `Run` here.)"""
+    """The CrontabberJob itself; a Kubernetes Job is a `Run` here."""
 
     namespace: str
     name: str
@@ -173,3 +200,89 @@ class Observed:
     """The runner that takes many slots in one Job is at hand (and the template can carry it)."""
     hold: Callable[[datetime], str | None] = _may_start
     """Why a slot may not start just now (dependencies, a concurrency group), or None."""
+
+
+def latest_proof(seen: Observed, now: datetime) -> datetime:
+    """Return the later of the operator's clock and what exists.
+
+    What the API server stamped is past; a native run, made when its slot fell due, proves that it is.
+    """
+    proofs = [run.created for run in seen.runs]
+    proofs += [
+        run.slot for run in seen.runs if run.kind is RunKind.NATIVE and run.slot - run.created <= SKEW_MAX
+    ]
+    if seen.cronjob is not None:
+        proofs.append(seen.cronjob.created)
+    return max(now, *proofs) if proofs else now
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that one decision is made from."""
+
+    job: Job
+    seen: Observed
+    now: datetime
+    """The later of the clock and what exists proves."""
+    of: str
+    """What a run runs, generation and template: attempts count against the retries only until it changes."""
+    newest: datetime | None
+    """The newest slot that is due."""
+    upcoming: datetime | None
+    """The first slot that is not due yet."""
+
+    @classmethod
+    def of_job(cls, job: Job, seen: Observed, clock: datetime) -> Self:
+        """Look at a job; `clock` is the operator's (aware)."""
+        now = latest_proof(seen, clock)
+        slots = job.spec.slots
+        return cls(job, seen, now, _running_what(job, seen), slots.newest_until(now), slots.next_after(now))
+
+    def before_newest(self) -> Self:
+        """Return what was to be seen just before the newest slot fell due."""
+        if self.newest is None:
+            return self
+        before = self.newest - SECOND
+        return replace(
+            self, now=before, newest=self.job.spec.slots.newest_until(before), upcoming=self.newest
+        )
+
+    @property
+    def spec(self) -> Spec:
+        """The job's spec."""
+        return self.job.spec
+
+    @property
+    def desired(self) -> Desired | None:
+        """The CronJob that the spec asks for; None while that can't be told."""
+        return self.seen.desired if isinstance(self.seen.desired, Desired) else None
+
+    @property
+    def waiting(self) -> list[Run]:
+        """The runs that were never released and could be."""
+        return [run for run in self.seen.runs if run.waiting]
+
+    def run(self, uid: str) -> Run | None:
+        """Return the run with this uid, if it is seen."""
+        return next((run for run in self.seen.runs if run.uid == uid), None)
+
+    def is_outdated(self, run: Run) -> bool:
+        """Tell whether a run has another template than the job has now."""
+        return self.desired is not None and run.template_hash != self.desired.template_hash
+
+    def is_slot(self, time: datetime) -> bool:
+        """Tell whether the schedule, as it is now, has this slot."""
+        slots = self.spec.slots
+        # Around an unusual clock change it depends on where one starts which slots there are.
+        return slots.newest_until(time) == time or slots.next_after(time - SECOND) == time
+
+
+def _running_what(job: Job, seen: Observed) -> str:
+    known = job.status.retry.of if job.status.retry is not None else ""
+    if isinstance(seen.desired, Desired):
+        template = seen.desired.template_hash
+    elif known.startswith(f"{job.generation}/"):
+        return known  # what is unknown just now did not change
+    else:
+        template = seen.cronjob.template_hash if seen.cronjob is not None else ""
+    return f"{job.generation}/{template}"

@@ -1,7 +1,8 @@
 """Turn the API's objects into the values that the core reads.
 
 Dicts end here. Whatever people did to an object by hand, reading it must not fail: what can't be read is
-left out, and the decision is made from the rest. This module must not import kopf or kubernetes, or read a clock.
+left out, and the decision is made from the rest. This module must
+not import kopf or kubernetes, or read a clock.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def read_run(body: Body) -> Run | None:
         succeeded=complete is not None,
         reason=str((failed or {}).get("reason") or ""),
         failed_pods=int(status.get("failed") or 0),
+        active=bool(status.get("active")),
         deleting=metadata.get("deletionTimestamp") is not None,
     )
 

@@ -102,10 +102,14 @@ def _backlog(before: Status, after: Status) -> Iterator[Telling]:
         yield Telling("SlotsSkipped", f"{after.skipped - before.skipped} slots were skipped.", warning=True)
     if after.missed > 1 >= before.missed:
         yield Telling("SlotsMissed", f"{after.missed} slots are due.")
-    if after.missed > MANY_SLOTS >= before.missed:
+    if _many_to_catch_up(after) and not _many_to_catch_up(before):
         message = f"{after.missed} slots are about to be caught up; spec.backfillLimit would limit them."
         yield Telling("ManySlotsMissed", message, warning=True)
     if after.state is State.CATCHING_UP and before.state is not State.CATCHING_UP:
         yield Telling("CatchingUp", f"Catching up {after.missed} slots, oldest first.")
     if before.state is State.CATCHING_UP and after.missed == 0:
         yield Telling("CaughtUp", "Every slot that was due is settled.")
+
+
+def _many_to_catch_up(status: Status) -> bool:
+    return status.state is State.CATCHING_UP and status.missed > MANY_SLOTS

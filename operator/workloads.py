@@ -15,7 +15,7 @@ POD_TEMPLATE_HASH = "pod-template-hash"
 
 
 def rollout_is_complete(deployment: Body) -> bool:
-    """Tell whether all replicas of a Deployment run its present template (the rule of `kubectl rollout status`)."""
+    """Tell whether all replicas of a Deployment run its present template, as `kubectl rollout status`."""
     spec, status = deployment.get("spec") or {}, deployment.get("status") or {}
     generation = deployment["metadata"].get("generation") or 0
     replicas = spec.get("replicas")
@@ -29,26 +29,33 @@ def rollout_is_complete(deployment: Body) -> bool:
 
 
 def completed_template(deployment: Body, replica_sets: Iterable[Body]) -> Body | None:
-    """Find the template of the newest rollout that completed, while a later one is going on.
+    """Find the template of the newest rollout that completed, while a later one is going on or paused.
 
-    That is the newest of the Deployment's former ReplicaSets that still has available pods. None: the first
-    rollout was never completed.
+    That is the former template that most available pods still have, of two the newer. None: there is none,
+    the first rollout was never completed.
     """
     uid = deployment["metadata"]["uid"]
-    owned = [
-        one
+    new = _template(deployment)
+    former = [
+        (_available(one), _revision(one), _template(one))
         for one in replica_sets
         if any(reference.get("uid") == uid for reference in one["metadata"].get("ownerReferences") or [])
+        and _template(one) != new
     ]
-    owned.sort(key=_revision, reverse=True)
-    for former in owned[1:]:
-        if (former.get("status") or {}).get("availableReplicas"):
-            template = dict((former.get("spec") or {}).get("template") or {})
-            metadata = dict(template.get("metadata") or {})
-            labels = dict(metadata.get("labels") or {})
-            labels.pop(POD_TEMPLATE_HASH, None)
-            return {**template, "metadata": {**metadata, "labels": labels}}
-    return None
+    available, _, template = max(former, key=lambda one: one[:2], default=(0, 0, None))
+    return template if available else None
+
+
+def _template(workload: Body) -> Body:
+    """Return the pod template without the label that the Deployment controller gives each ReplicaSet's."""
+    template = dict((workload.get("spec") or {}).get("template") or {})
+    metadata = dict(template.get("metadata") or {})
+    labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key != POD_TEMPLATE_HASH}
+    return {**template, "metadata": {**metadata, "labels": labels}}
+
+
+def _available(replica_set: Body) -> int:
+    return int((replica_set.get("status") or {}).get("availableReplicas") or 0)
 
 
 def _revision(replica_set: Body) -> int:

@@ -1,0 +1,291 @@
+"""Jobs whose runs the operator starts, one slot after the other.
+
+How a slot runs, the fence: a suspended run exists; the claim (`status.ongoing`) names its uid, written at the
+version that was decided on; only then it is released, once. A run counts only if it was claimed. What was
+claimed and must not start after all is removed first, its claim after it: so nobody who still believes in the
+claim can start it.
+
+Pure; a part of `decide()`. This module must not import kopf or kubernetes, or read a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from crontabber_operator import bookkeeping, upkeep
+from crontabber_operator.bookkeeping import Situation
+from crontabber_operator.decision import Decision, NewRun, Release, next_of
+from crontabber_operator.models import Ongoing, Status
+from crontabber_operator.observed import Evidence, Run, RunKind, View
+
+NATIVE_WAIT = timedelta(seconds=60)
+"""The newest slot's native run may come so late; until then no one-off is made for it."""
+NATIVE_LAG = timedelta(seconds=5)
+"""A native run that was made is seen at the latest so long after its slot was fired."""
+
+
+# --- What happened --------------------------------------------------------------------------------------
+
+
+def record(view: View, books: Status) -> tuple[Status, Decision | None]:
+    """Record how the claimed run ended, if it did; or say what must be asked before that can be told."""
+    claim = books.ongoing
+    if claim is None:
+        return books, None
+    run = view.run(claim.uid)
+    if run is None:
+        if claim.uid not in view.seen.gone:
+            return books, Decision(confirm_gone=claim.uid)
+        return bookkeeping.record_vanished(view, books, claim), None
+    if run.finished is None:
+        return books, None
+    if run.succeeded:
+        return _record_good(view, books, run, run.finished, claim, claim.through), None
+    evidence = view.seen.evidence.get(run.uid)
+    if evidence is None:
+        return books, Decision(inspect=(run,))
+    good = evidence.last_good_slot
+    if good is not None and claim.slot <= good <= claim.through:
+        books = _record_good(view, books, run, run.finished, claim, good)
+        if good == claim.through:
+            return books, None
+        claim = replace(claim, slot=view.spec.slots.next_after(good) or good)
+    return _record_bad(view, books, run, run.finished, claim, evidence), None
+
+
+def _record_good(
+    view: View, books: Status, run: Run, finished: datetime, claim: Ongoing, through: datetime
+) -> Status:
+    started = run.started or claim.since or run.created
+    entry = bookkeeping.success_entry(run, claim.attempt, started, finished)
+    return bookkeeping.record_success(view.job, books, entry, through=through)
+
+
+def _record_bad(
+    view: View, books: Status, run: Run, finished: datetime, claim: Ongoing, evidence: Evidence
+) -> Status:
+    unseen = bookkeeping.failed_unseen(run)
+    attempt = evidence.failures[-1] if evidence.failures else unseen
+    if run.reason == "DeadlineExceeded":
+        attempt = replace(unseen, traceback=attempt.traceback, started=attempt.started)
+    finished = attempt.finished or finished
+    started = attempt.started or run.started or claim.since or run.created
+    entry = bookkeeping.failure_entry(run, claim.attempt, attempt, started, finished)
+    of = f"{view.job.generation}/{run.template_hash}"
+    return bookkeeping.record_failure(
+        view.job, books, replace(entry, slot=claim.slot), attempt, of=of, at=finished
+    )
+
+
+# --- What comes next ------------------------------------------------------------------------------------
+
+
+def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
+    """Say what the next run needs, or what surrounds the one that goes on."""
+    if books.ongoing is not None:
+        run = view.run(books.ongoing.uid)
+        if run is not None:
+            return _around_claim(view, books, books.ongoing, run)
+    return _towards_claim(view, books)
+
+
+def _towards_claim(view: View, books: Status) -> tuple[Status, Situation, Decision]:
+    """Find the slot that is due and the run for it, and claim that; or say why not yet."""
+    books = bookkeeping.skip_surplus(view, bookkeeping.skip_late(view, books, view.now))
+    due = bookkeeping.head(view, books)
+    chosen = _choose(view, due)
+    discard = upkeep.needless_retries(view, books) + _superseded(view, books, due, chosen)
+    release = upkeep.release_by_hand(view, books)
+    exhausted = bookkeeping.retries_exhausted(view, books)
+    situation = Situation(exhausted=exhausted and not view.spec.suspend)
+    if due is None:
+        return books, situation, Decision(discard=discard, release=release)
+    waiting_for, wake_at = _why_not(view, books, due, exhausted=exhausted)
+    create: tuple[NewRun, ...] = ()
+    if waiting_for is None and chosen is not None:
+        books = _claim(view, books, chosen)
+    elif waiting_for is None:
+        wake_at = _native_until(view, due)
+        if wake_at is not None:
+            waiting_for = "the CronJob controller is about to make its Job."
+        elif view.desired is not None:
+            create = (_one_off(view, books, due),)
+    if books.ongoing is None:
+        wake_at = next_of(view.now, wake_at, bookkeeping.late_at(view, due))
+    steps = Decision(discard=discard, create=create, release=release, wake_at=wake_at)
+    return books, replace(situation, waiting_for=waiting_for), steps
+
+
+def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[Status, Situation, Decision]:
+    """Release the claimed run, or see to what surrounds it while it goes on."""
+    discard = upkeep.needless_retries(view, books) + _superseded(view, books, None, run)
+    release = upkeep.release_by_hand(view, books)
+    create: tuple[NewRun, ...] = ()
+    waiting_for: str | None = None
+    if run.released:
+        create = _ahead(view, books, claim)
+        waiting_for = upkeep.suspended_by_hand(run)
+    elif run.deleting:
+        waiting_for = f"Job {run.name} is being deleted."
+    elif view.spec.suspend or view.is_outdated(run):
+        discard += (run,)
+    else:
+        waiting_for = _why_occupied(view)
+        if waiting_for is None:
+            release += (_release(view, books, run, claim),)
+    return (
+        books,
+        Situation(waiting_for=waiting_for),
+        Decision(discard=discard, create=create, release=release),
+    )
+
+
+def _why_not(
+    view: View, books: Status, due: datetime, *, exhausted: bool
+) -> tuple[str | None, datetime | None]:
+    """Say why the due slot must not start now, and when time alone changes that."""
+    if view.spec.suspend:
+        return "the job is suspended.", None
+    if exhausted:
+        return "its retries are used up.", None
+    occupied = _why_occupied(view)
+    if occupied is not None:
+        return occupied, None
+    at = bookkeeping.retry_at(view, books)
+    if at is not None and view.now < at and due == bookkeeping.failing_slot(view, books):
+        return f"the next attempt is at {at:%Y-%m-%dT%H:%M:%SZ}.", at
+    return view.seen.hold(due), None
+
+
+def _why_occupied(view: View) -> str | None:
+    """No run is released while another one that was is unfinished, claimed or not."""
+    running = next((run for run in view.seen.runs if run.running and run.kind is not RunKind.MANUAL), None)
+    if running is None:
+        return None
+    return upkeep.suspended_by_hand(running) or f"Job {running.name} still runs."
+
+
+# --- Runs that wait -------------------------------------------------------------------------------------
+
+
+def _choose(view: View, due: datetime | None) -> Run | None:
+    """Find the one run that may be claimed for the slot that is due."""
+    fitting = [
+        run
+        for run in view.waiting
+        if run.slot == due and run.through <= view.now and not view.is_outdated(run)
+    ]
+    return min(fitting, key=_preference, default=None)
+
+
+def _superseded(view: View, books: Status, due: datetime | None, chosen: Run | None) -> tuple[Run, ...]:
+    """Find the runs that will never be released; `chosen` is the one that was or will be claimed."""
+    settled = bookkeeping.cursor(view.job, books)
+    if books.ongoing is not None:
+        settled = max(settled, books.ongoing.through)
+    discard = []
+    taken = {chosen.slot} if chosen is not None else set()
+    for run in sorted(view.waiting, key=_preference):
+        if run is chosen:
+            continue
+        collapsed = not view.spec.backfill and due is not None and run.slot != due
+        if (
+            run.slot <= settled
+            or run.slot in taken
+            or collapsed
+            or view.is_outdated(run)
+            or not view.is_slot(run.slot)
+        ):
+            discard.append(run)
+        else:
+            taken.add(run.slot)
+    return tuple(discard)
+
+
+def _preference(run: Run) -> tuple[bool, int, str]:
+    """Of two runs for one slot, the controller's own is taken before a one-off, an earlier before a later."""
+    return run.kind is not RunKind.NATIVE, run.attempt, run.name
+
+
+# --- The fence ------------------------------------------------------------------------------------------
+
+
+def _claim(view: View, books: Status, run: Run) -> Status:
+    since = view.now.replace(microsecond=0)
+    claim = Ongoing(
+        slot=run.slot,
+        through=run.through,
+        job=run.name,
+        uid=run.uid,
+        attempt=run.attempt or _next_attempt(view, books, run.slot),
+        since=since,
+    )
+    return replace(books, first_run_time=books.first_run_time or since, last_run_time=since, ongoing=claim)
+
+
+def _release(view: View, books: Status, run: Run, claim: Ongoing) -> Release:
+    return Release(
+        run=run,
+        slot=claim.slot,
+        attempt=claim.attempt,
+        run_time=view.spec.written(claim.slot),
+        last_success=view.spec.written(books.last_success_time),
+    )
+
+
+# --- One-offs -------------------------------------------------------------------------------------------
+
+
+def _ahead(view: View, books: Status, claim: Ongoing) -> tuple[NewRun, ...]:
+    """While a run goes on, make the next one-off, so that it only needs to be released."""
+    if not view.spec.backfill or view.spec.suspend or view.desired is None:
+        return ()
+    following = replace(books, settled_through=claim.through, error_count=0, ongoing=None)
+    due = bookkeeping.head(view, following)
+    if due is None or _choose(view, due) is not None or _native_until(view, due) is not None:
+        return ()
+    return (_one_off(view, following, due),)
+
+
+def _one_off(view: View, books: Status, due: datetime) -> NewRun:
+    through = _through(view, due) if view.seen.can_batch else due
+    return NewRun(slot=due, through=through, attempt=_next_attempt(view, books, due))
+
+
+def _through(view: View, due: datetime) -> datetime:
+    """Return the last slot that a Job starting with `due` may cover."""
+    further = view.spec.backfill_batch - 1
+    if further < 1 or view.newest is None:
+        return due
+    return max(due, min(view.spec.slots.nth_after(due, further) or view.newest, view.newest))
+
+
+def _next_attempt(view: View, books: Status, slot: datetime) -> int:
+    """Count on past every attempt that is known, so that a name is never used twice."""
+    attempts = [run.attempt for run in view.seen.runs if run.slot == slot and run.kind is not RunKind.MANUAL]
+    attempts += [entry.attempt for entry in books.history if entry.slot == slot]
+    attempts += [_attempt_of(name) for name in view.seen.taken_names]
+    return max(attempts, default=0) + 1
+
+
+def _attempt_of(name: str) -> int:
+    number = name.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else 0
+
+
+def _native_until(view: View, due: datetime) -> datetime | None:
+    """Return until when the controller may still make the Job of this slot itself; None: it won't."""
+    live, desired = view.seen.cronjob, view.desired
+    if live is None or desired is None or live.suspended:
+        return None
+    if live.schedule != desired.schedule or live.template_hash != desired.template_hash:
+        return None
+    if due != view.newest or due <= live.created:
+        return None
+    controlled = [run for run in view.seen.runs if run.kind is not RunKind.ONE_OFF]
+    if any(run.unfinished or (run.kind is RunKind.NATIVE and run.slot == due) for run in controlled):
+        return None
+    fired = live.last_schedule is not None and live.last_schedule >= due
+    until = due + (NATIVE_LAG if fired else NATIVE_WAIT)
+    return until if view.now < until else None

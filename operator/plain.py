@@ -1,0 +1,239 @@
+"""Jobs that Kubernetes runs alone: the operator only watches, and keeps the books.
+
+Each failed pod is a failed attempt. The one lever is the CronJob's `lastScheduleTime`: moved back to just
+before a slot, it makes the controller fire that slot again.
+
+Pure; a part of `decide()`. This module must not import kopf or kubernetes, or read a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from crontabber_operator import bookkeeping, gated, upkeep
+from crontabber_operator.bookkeeping import Situation
+from crontabber_operator.decision import Decision, MoveLastSchedule, next_of
+from crontabber_operator.models import Disregarded, HistoryEntry, Ongoing, Result, Status
+from crontabber_operator.observed import SECOND, Attempt, Evidence, Run, RunKind, View
+
+FIRING_LAG = timedelta(seconds=10)
+"""A run that the controller made is seen at the latest so long after its slot."""
+
+
+# --- What happened --------------------------------------------------------------------------------------
+
+
+def record(view: View, books: Status) -> tuple[Status, Decision | None]:
+    """Read the native runs in slot order, one at a time; or say what must be asked first."""
+    books, question = _record_runs(view, books)
+    return _remember_successes(view, books), question
+
+
+def _record_runs(view: View, books: Status) -> tuple[Status, Decision | None]:
+    books, question = _record_claimed(view, books)
+    if question is not None or books.ongoing is not None:
+        return books, question
+    for run in sorted(view.seen.runs, key=lambda run: run.slot):
+        if not _counts(view, books, run):
+            continue
+        books, question = _record_run(view, books, run, counted=0)
+        if question is not None or books.ongoing is not None:
+            return books, question
+    unseen = _unseen_success(view, books)
+    return (books if unseen is None else _record_unseen(view, books, unseen)), None
+
+
+def _counts(view: View, books: Status, run: Run) -> bool:
+    ignored = books.disregarded.jobs if books.disregarded is not None else ()
+    return (
+        run.kind is RunKind.NATIVE
+        and run.uid not in ignored
+        and (run.released or not run.suspended)
+        and run.slot > bookkeeping.cursor(view.job, books)
+    )
+
+
+def _record_claimed(view: View, books: Status) -> tuple[Status, Decision | None]:
+    claim = books.ongoing
+    run = view.run(claim.uid) if claim is not None else None
+    if claim is None:
+        return books, None
+    if run is not None and not run.attempt:
+        return _record_run(view, books, run, counted=claim.attempt - 1)
+    if run is None and claim.uid in view.seen.gone and claim.uid not in view.seen.replaced:
+        unseen = _unseen_success(view, books)
+        if unseen is not None:
+            return _record_unseen(view, books, unseen), None
+    # It vanished, or the operator released it while the job was gated.
+    return gated.record(view, books)
+
+
+def _record_run(view: View, books: Status, run: Run, *, counted: int) -> tuple[Status, Decision | None]:
+    """Record the attempts of a run, of which so many were counted before."""
+    new = max(0, run.failed_pods - counted)
+    if run.failed and not run.failed_pods and not counted:
+        new = 1  # it failed as a whole
+    evidence = view.seen.evidence.get(run.uid)
+    if evidence is None:
+        if new or (run.succeeded and run.failed_pods):
+            return books, Decision(inspect=(run,))
+        evidence = Evidence()
+    claim, started = books.ongoing, run.started or run.created
+    books = replace(
+        books,
+        first_run_time=books.first_run_time or started,
+        last_run_time=max(started, books.last_run_time or started),
+    )
+    for number, attempt in enumerate(_new_failures(books, run, evidence, new), start=counted + 1):
+        at = attempt.finished or run.finished or view.now.replace(microsecond=0)
+        entry = bookkeeping.failure_entry(run, number, attempt, attempt.started or started, at)
+        of = f"{view.job.generation}/{run.template_hash}"
+        books = bookkeeping.record_failure(view.job, books, entry, attempt, of=of, at=at)
+    number = counted + new + 1
+    if run.finished is None:
+        since = claim.since if claim is not None and claim.uid == run.uid else started
+        ongoing = Ongoing(
+            slot=run.slot, through=run.slot, job=run.name, uid=run.uid, attempt=number, since=since
+        )
+        return replace(books, ongoing=ongoing), None
+    if run.succeeded:
+        entry = bookkeeping.success_entry(run, number, evidence.good_started or started, run.finished)
+        return bookkeeping.record_success(view.job, books, entry, through=run.slot), None
+    given_up = bookkeeping.skip_through(books, max(run.slot, bookkeeping.cursor(view.job, books)), 1)
+    return replace(given_up, ongoing=None), None
+
+
+def _new_failures(books: Status, run: Run, evidence: Evidence, count: int) -> list[Attempt]:
+    """Return the failures that are not in the books yet, as many as the Job counts, oldest first.
+
+    Pods can show more than the Job counts so far, or less where some are gone.
+    """
+    recorded = [entry.finished for entry in books.history if entry.job == run.name and entry.finished]
+    found = [
+        attempt
+        for attempt in evidence.failures
+        if not recorded or attempt.finished is None or attempt.finished > max(recorded)
+    ]
+    return [bookkeeping.failed_unseen(run)] * (count - len(found)) + found[:count]
+
+
+def _unseen_success(view: View, books: Status) -> HistoryEntry | None:
+    """Find a run that ended well and was gone before anybody looked: the CronJob itself remembers when."""
+    live = view.seen.cronjob
+    if live is None or live.last_successful is None or live.last_schedule is None:
+        return None
+    if any(run.unfinished for run in view.seen.runs):
+        return None  # it may be the one, and its end not seen yet
+    known = max(filter(None, (_newest_success(view), _remembered_success(books))), default=None)
+    slot = view.spec.slots.newest_until(min(live.last_schedule, live.last_successful))
+    if slot is None or slot <= bookkeeping.cursor(view.job, books):
+        return None
+    if known is not None and live.last_successful <= known:
+        return None
+    return HistoryEntry(
+        slot=slot,
+        job=f"{view.job.name}-{int(slot.timestamp()) // 60}",
+        finished=live.last_successful,
+        result=Result.SUCCEEDED,
+        message="It ended unseen; the CronJob's lastSuccessfulTime tells of it.",
+    )
+
+
+def _record_unseen(view: View, books: Status, entry: HistoryEntry) -> Status:
+    return replace(
+        bookkeeping.record_success(view.job, books, entry, through=entry.slot),
+        first_run_time=books.first_run_time or entry.slot,
+        last_run_time=max(entry.slot, books.last_run_time or entry.slot),
+    )
+
+
+def _newest_success(view: View) -> datetime | None:
+    ended = [run.finished for run in view.seen.runs if run.succeeded and run.finished is not None]
+    return max(ended, default=None)
+
+
+def _remembered_success(books: Status) -> datetime | None:
+    ended = [
+        entry.finished
+        for entry in books.history
+        if entry.result is Result.SUCCEEDED and entry.finished is not None
+    ]
+    if books.disregarded is not None and books.disregarded.successful_time is not None:
+        ended.append(books.disregarded.successful_time)
+    return max(ended, default=None)
+
+
+def _remember_successes(view: View, books: Status) -> Status:
+    """Remember when a run ended well that doesn't count (made by hand, disregarded).
+
+    Once it is pruned, nothing else tells that the CronJob's lastSuccessfulTime is not an unseen run's.
+    """
+    newest, remembered = _newest_success(view), _remembered_success(books)
+    if newest is None or (remembered is not None and newest <= remembered):
+        return books
+    return replace(books, disregarded=replace(books.disregarded or Disregarded(), successful_time=newest))
+
+
+# --- What comes next ------------------------------------------------------------------------------------
+
+
+def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
+    """Remove what is left of other times, and have a slot fired again where that is needed."""
+    discard = tuple(run for run in view.waiting if view.is_outdated(run))
+    discard += upkeep.needless_retries(view, books)
+    late_at: datetime | None = None
+    waiting_for: str | None = None
+    if books.ongoing is None:
+        books = bookkeeping.skip_late(view, books, view.now - FIRING_LAG)
+        due = bookkeeping.head(view, books)
+        late_at = bookkeeping.late_at(view, due + FIRING_LAG) if due is not None else None
+    else:
+        run = view.run(books.ongoing.uid)
+        waiting_for = upkeep.suspended_by_hand(run) if run is not None else None
+    again, again_at = _fire_again(view, books)
+    steps = Decision(
+        discard=discard,
+        release=upkeep.release_by_hand(view, books),
+        cronjob=again,
+        wake_at=next_of(view.now, again_at, late_at),
+    )
+    return books, Situation(waiting_for=waiting_for), steps
+
+
+def _fire_again(view: View, books: Status) -> tuple[MoveLastSchedule | None, datetime | None]:
+    """Have the controller fire a slot anew, or say when that may be done."""
+    live, desired = view.seen.cronjob, view.desired
+    if live is None or desired is None or live.suspended or not upkeep.is_as_asked(view, live, desired):
+        return None, None
+    slot, former = _to_fire(view, books)
+    if slot is None or upkeep.fired_until(live) < slot:
+        return None, None
+    if view.now < slot + FIRING_LAG:
+        return None, slot + FIRING_LAG
+    quiet_at = upkeep.quiet_until(view, live)
+    if quiet_at is not None:
+        return None, quiet_at
+    before = slot - SECOND
+    if upkeep.is_rolling(view.spec):
+        before = view.spec.slots.newest_until(before) or before
+    return MoveLastSchedule(to=before, delete_first=former), None
+
+
+def _to_fire(view: View, books: Status) -> tuple[datetime | None, Run | None]:
+    """Find a slot that fails with an outdated template, was un-marked or lost; and its former run."""
+    if books.ongoing is not None:
+        run = view.run(books.ongoing.uid)
+        if (
+            run is None
+            or not run.between_attempts
+            or not view.is_outdated(run)
+            or run.slot <= bookkeeping.cursor(view.job, books)
+        ):
+            return None, None
+        return run.slot, run
+    if any(run.unfinished for run in view.seen.runs):
+        return None, None
+    slot = bookkeeping.head(view, books)
+    former = (run for run in view.seen.runs if run.kind is RunKind.NATIVE and run.slot == slot)
+    return slot, next(former, None)
