@@ -145,7 +145,7 @@ async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  
     """A Deployment changed; perhaps a rollout that jobs follow is complete."""
     reconciler = _operator().reconciler
     if type == "DELETED":
-        concerned = reconciler.templates.lost_deployment(_place(body))
+        concerned = reconciler.templates.lost_deployment(body)
     else:
         concerned = reconciler.templates.saw_deployment(body)
     for key in concerned:

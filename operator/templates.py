@@ -15,6 +15,7 @@ from typing import Any
 
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.observed import Unavailable
+from crontabber_operator.projection import resource_version
 from crontabber_operator.store import Key
 from crontabber_operator.workloads import completed_template, rollout_is_complete
 
@@ -35,21 +36,27 @@ class Templates:
 
     cluster: Cluster
     _known: dict[Key, Template | Unavailable] = field(default_factory=dict)
+    _versions: dict[Key, int] = field(default_factory=dict)
+    """The resourceVersion of the Deployment that each was learned from: a late event doesn't count."""
     _users: defaultdict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
     _locks: defaultdict[Key, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     def saw_deployment(self, body: Body) -> set[Key]:
         """Take a Deployment from the watch; return the resources whose template it changed."""
         place = Key(body["metadata"]["namespace"], body["metadata"]["name"])
-        if place not in self._users or not rollout_is_complete(body):
-            return set()
-        return self._learn(place, _template(body["spec"]["template"]))
-
-    def lost_deployment(self, place: Key) -> set[Key]:
-        """Take the deletion of a Deployment; return the resources that ran in its template."""
         if place not in self._users:
             return set()
-        return self._learn(place, _not_found(place.name))
+        if rollout_is_complete(body):
+            return self._learn(place, body, _template(body["spec"]["template"]))
+        if isinstance(self._known.get(place), Unavailable):
+            # It was missing or never rolled out, so no earlier rollout of it was completed.
+            return self._learn(place, body, _not_rolled_out(place.name))
+        return set()
+
+    def lost_deployment(self, body: Body) -> set[Key]:
+        """Take a Deployment that was deleted; return the resources that ran in its template."""
+        place = Key(body["metadata"]["namespace"], body["metadata"]["name"])
+        return self._learn(place, body, _not_found(place.name)) if place in self._users else set()
 
     def forget(self, user: Key) -> None:
         """A resource is gone."""
@@ -58,6 +65,7 @@ class Templates:
             if not self._users[place]:
                 del self._users[place]
                 self._known.pop(place, None)
+                self._versions.pop(place, None)
                 self._locks.pop(place, None)
 
     async def find(self, place: Key, user: Key) -> Template | Unavailable:
@@ -67,36 +75,44 @@ class Templates:
         if known is not None:
             return known
         async with self._locks[place]:
-            known = self._known.get(place)
-            if known is None:
-                known = await self._ask(place)
-                self._known.setdefault(place, known)
+            if place not in self._known:
+                await self._ask(place)
             return self._known[place]
 
-    def _learn(self, place: Key, template: Template | Unavailable) -> set[Key]:
+    def _learn(self, place: Key, body: Body, template: Template | Unavailable) -> set[Key]:
+        version = resource_version(body)
+        if version < self._versions.get(place, 0):
+            return set()
+        self._versions[place] = version
         if self._known.get(place) == template:
             return set()
         self._known[place] = template
         return set(self._users[place])
 
-    async def _ask(self, place: Key) -> Template | Unavailable:
+    async def _ask(self, place: Key) -> None:
+        """Ask for a Deployment; what the watch showed meanwhile counts where it is newer."""
         try:
             body = await self.cluster.get_deployment(place.namespace, place.name)
         except ApiError as error:
-            if error.not_found:
-                return _not_found(place.name)
-            raise
+            if not error.not_found:
+                raise
+            self._known.setdefault(place, _not_found(place.name))
+            return
         if rollout_is_complete(body):
-            return _template(body["spec"]["template"])
-        labels = (body["spec"].get("selector") or {}).get("matchLabels") or {}
-        former = completed_template(body, await self.cluster.list_replica_sets(place.namespace, labels))
-        if former is not None:
-            return _template(former)
-        return Unavailable(
-            "WebAppNotRolledOut",
-            f"Deployment {place.name} has not completed a rollout yet; the job is scheduled as soon as it has. "
-            f"See 'kubectl rollout status deployment/{place.name}'.",
-        )
+            found: Template | Unavailable = _template(body["spec"]["template"])
+        else:
+            labels = (body["spec"].get("selector") or {}).get("matchLabels") or {}
+            former = completed_template(body, await self.cluster.list_replica_sets(place.namespace, labels))
+            found = _template(former) if former is not None else _not_rolled_out(place.name)
+        self._learn(place, body, found)
+
+
+def _not_rolled_out(name: str) -> Unavailable:
+    return Unavailable(
+        "WebAppNotRolledOut",
+        f"Deployment {name} has not completed a rollout yet; the job is scheduled as soon as it has. "
+        f"See 'kubectl rollout status deployment/{name}'.",
+    )
 
 
 def _not_found(name: str) -> Unavailable:
