@@ -30,6 +30,7 @@ class TextFormatter(logging.Formatter):
     """`2026-11-24T08:00:00.123Z INFO logger: message`, a traceback behind it."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
         line = f"{_timestamp(record)} {record.levelname} {record.name}: {_one_line(record.getMessage())}"
         return line + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
 
@@ -38,6 +39,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
         entry = {
             "timestamp": _timestamp(record),
             "severity": record.levelname,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+
 from crontabber_operator.models import Spec
 
 REPOSITORY = Path(__file__).resolve().parents[2]

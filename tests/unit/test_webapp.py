@@ -56,7 +56,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _empty_tables(models: Any) -> Iterator[None]:  # noqa: ARG001 - after the set-up
+def _empty_tables(models: Any) -> Iterator[None]:
     """Whatever a test writes is gone after it."""
     with transaction.atomic():
         yield
@@ -64,7 +64,7 @@ def _empty_tables(models: Any) -> Iterator[None]:  # noqa: ARG001 - after the se
 
 
 @pytest.fixture
-def runs(models: Any) -> ModuleType:  # noqa: ARG001 - after the set-up
+def runs(models: Any) -> ModuleType:
     """The module that all scheduled commands share."""
     return importlib.import_module("crashes.runs")
 
@@ -117,7 +117,7 @@ def known_signatures(models: Any) -> list[tuple[str, datetime, str]]:
         ("2026-11-24", SLOT.replace(hour=0)),
     ],
 )
-def test_times_are_read_as_utc(models: Any, text: str, expected: datetime) -> None:  # noqa: ARG001
+def test_times_are_read_as_utc(models: Any, text: str, expected: datetime) -> None:
     """The operator's default format, RFC 3339 and a bare day are accepted."""
     assert importlib.import_module("crashes.times").parse_time(text) == expected
 
@@ -134,7 +134,7 @@ def test_times_are_read_as_utc(models: Any, text: str, expected: datetime) -> No
         "0001-01-01T00:00+01:00",
     ],
 )
-def test_other_times_are_refused_with_a_sentence(models: Any, text: str) -> None:  # noqa: ARG001
+def test_other_times_are_refused_with_a_sentence(models: Any, text: str) -> None:
     """A time that can't be read is never taken for another."""
     with pytest.raises(ValueError, match="is not a time"):
         importlib.import_module("crashes.times").parse_time(text)
