@@ -1,0 +1,42 @@
+{{- /*
+What the operator asks of the API server in each namespace that it serves, and nothing beyond: each verb is needed, and
+tests/integration/test_chart_rbac.py fails where one is missing or too many.
+*/}}
+{{- define "crontabber.rules" -}}
+# The resource itself: read it, remove the annotations of commands that were taken up, keep the books.
+- apiGroups: [crontabber.dev]
+  resources: [crontabberjobs]
+  verbs: [get, list, watch, patch]
+- apiGroups: [crontabber.dev]
+  resources: [crontabberjobs/status]
+  verbs: [patch]
+# Its CronJob; the status for `lastScheduleTime`, so that a resumed or edited schedule invents no runs.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [batch]
+  resources: [cronjobs/status]
+  verbs: [patch]
+# The Jobs of its slots. They run whatever the resource says: with this the operator can run pods in the namespace.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+# How runs ended: exit codes, the traceback in the last lines; failed pods are removed once they are in the books.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, delete]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+# The pod template that jobs run in, and the one before, while a rollout goes on.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list]
+# What it tells people.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
