@@ -1,0 +1,716 @@
+"""The fence of gated jobs: a Job first, its claim second, its release third. Tables of what exists and what is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from crontabber_operator.backfill import decide
+from crontabber_operator.models import ConditionType, HistoryEntry, Result, State, Status
+from crontabber_operator.observed import Evidence, RunKind, Unavailable
+from tests.unit.backfill_scene import NAME, Scene, at, clock, failure, slots
+
+GATED: dict[str, Any] = {"frequency": "1h", "passLastSuccess": True}
+BACKFILL: dict[str, Any] = {"frequency": "1h", "backfill": True}
+both_kinds = pytest.mark.parametrize("fields", [GATED, BACKFILL], ids=["collapsing", "backfill"])
+
+
+def chain(cursor: str = "09:00", **fields: Any) -> Scene:
+    """A backfill job that last succeeded at a slot; its natives were all fired."""
+    scene = Scene(**{**BACKFILL, **fields}, fired="23:00")
+    scene.status = Status(settled_through=at(cursor), last_success_time=at(cursor))
+    return scene
+
+
+# --- Job first ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "creates", "wake"),
+    [
+        ("10:00", False, "10:01"),
+        ("10:00:59.9", False, "10:01"),
+        ("10:01", True, "11:00"),
+    ],
+)
+@both_kinds
+def test_the_newest_slots_native_run_is_waited_for(
+    fields: dict[str, Any], now: str, creates: bool, wake: str
+) -> None:
+    """Up to a minute; then a one-off is made."""
+    scene = Scene(**fields)
+    scene.rest("10:00:30" if now != "10:00" else "09:59")
+    decision = scene.rest(now)
+    assert bool(decision.create) is creates
+    if now != "10:00":
+        assert clock(decision.wake_at) == wake
+        caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+        assert caught_up is not None
+        assert ("controller" in caught_up.message) is not creates
+
+
+def test_no_one_off_is_made_for_a_slot_whose_native_run_is_there() -> None:
+    """It is claimed."""
+    scene = Scene(**BACKFILL)
+    run = scene.native("10:00")
+    decision = scene.take("10:00:01")
+    assert not decision.create
+    assert scene.status.ongoing is not None
+    assert (scene.status.ongoing.uid, scene.status.ongoing.attempt) == (run.uid, 1)
+
+
+def no_native_older_slot(scene: Scene) -> str:
+    """A newer slot is due as well: the controller fires the newest only."""
+    return "11:00:01"
+
+
+def no_native_forbid(scene: Scene) -> str:
+    """A native run that is unfinished holds the controller back by Forbid."""
+    scene.native("09:00")
+    return "10:00:10"
+
+
+def no_native_forbid_manual(scene: Scene) -> str:
+    """A Job made by hand from the CronJob holds it back as well."""
+    scene.manual("09:59", released=True, suspended=False)
+    return "10:00:10"
+
+
+def no_native_created_later(scene: Scene) -> str:
+    """The CronJob was made after the slot."""
+    scene.change_cronjob(created=at("10:00:02"))
+    return "10:00:10"
+
+
+def no_native_missing(scene: Scene) -> str:
+    """There is no CronJob."""
+    scene.cronjob = None
+    return "10:00:10"
+
+
+def no_native_suspended(scene: Scene) -> str:
+    """Somebody suspended the CronJob."""
+    scene.change_cronjob(suspended=True)
+    return "10:00:10"
+
+
+def no_native_other_schedule(scene: Scene) -> str:
+    """The CronJob has another schedule still."""
+    scene.change_cronjob(schedule="another")
+    return "10:00:10"
+
+
+def no_native_outdated(scene: Scene) -> str:
+    """What the controller makes would be outdated."""
+    scene.rollout()
+    return "10:00:10"
+
+
+def no_native_ended(scene: Scene) -> str:
+    """The slot's native run was there and failed."""
+    scene.failed(scene.claimed(scene.native("10:00"), released="10:00:01"), "10:00:02")
+    return "10:00:12"
+
+
+def no_native_fired(scene: Scene) -> str:
+    """The controller fired the slot, and nothing is to be seen of it after 5 s: it was deleted."""
+    scene.change_cronjob(last_schedule=at("10:00"))
+    return "10:00:05"
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        no_native_older_slot,
+        no_native_forbid,
+        no_native_forbid_manual,
+        no_native_created_later,
+        no_native_missing,
+        no_native_suspended,
+        no_native_other_schedule,
+        no_native_outdated,
+        no_native_ended,
+        no_native_fired,
+    ],
+)
+def test_where_no_native_run_can_come_a_one_off_is_made_at_once(situation: Any) -> None:
+    """The minute is not waited for in vain."""
+    scene = Scene(**BACKFILL)
+    now = situation(scene)
+    decision = scene.rest(now)
+    assert slots(decision.create) == ["10:00"]
+
+
+def test_a_native_run_that_was_fired_is_waited_for_a_moment() -> None:
+    """Its CronJob may be seen before it."""
+    scene = Scene(**BACKFILL, fired="10:00")
+    decision = scene.rest("10:00:04.9")
+    assert not decision.create
+    assert clock(decision.wake_at) == "10:00:05"
+
+
+@pytest.mark.parametrize(
+    ("exists", "attempt"),
+    [
+        ([], 1),
+        (["native"], 1),
+        (["one-off 1"], 2),
+        (["one-off 7", "one-off 2"], 8),
+        (["history 4"], 5),
+        (["taken 6"], 7),
+        (["taken x"], 1),
+    ],
+)
+def test_attempts_count_on_past_all_that_is_known(exists: list[str], attempt: int) -> None:
+    """So no name is used twice: not that of a Job, of a former run, or of somebody else's Job."""
+    scene = chain()
+    for one in exists:
+        kind, _, number = one.partition(" ")
+        if kind == "native":
+            scene.change(scene.native("10:00"), deleting=True)
+        elif kind == "one-off":
+            scene.change(scene.one_off("10:00", int(number)), deleting=True)
+        elif kind == "history":
+            entry = HistoryEntry(slot=at("10:00"), attempt=int(number), result=Result.FAILED)
+            scene.status = replace(scene.status, history=(entry,))
+        else:
+            scene.taken_names.add(f"{NAME}-29675160-{number}")
+    assert [new.attempt for new in scene.rest("11:30").create] == [attempt]
+
+
+# --- Claim second ---------------------------------------------------------------------------------------
+
+
+def test_a_run_is_claimed_before_it_is_released() -> None:
+    """The claim is written alone; only the next decision releases."""
+    scene = chain()
+    run = scene.one_off("10:00")
+    decision = scene.take("10:30")
+    assert not decision.release
+    claim = scene.status.ongoing
+    assert claim is not None
+    assert (claim.uid, claim.job, clock(claim.slot), claim.attempt) == (run.uid, run.name, "10:00", 1)
+    assert scene.status.last_run_time == at("10:30")
+    assert scene.status.first_run_time == at("10:30")
+    decision = scene.decide("10:30")
+    assert [one.run.uid for one in decision.release] == [run.uid]
+
+
+def test_outcome_and_next_claim_are_one_write() -> None:
+    """A crash between them can't happen."""
+    scene = chain()
+    first = scene.claimed(scene.one_off("10:00"), released="11:30")
+    second = scene.one_off("11:00")
+    scene.succeeded(first, "11:31")
+    status = scene.decide("11:31").status
+    assert status is not None
+    assert status.ongoing is not None
+    assert (clock(status.settled_through), status.ongoing.uid) == ("10:00", second.uid)
+
+
+@pytest.mark.parametrize(
+    "blocker",
+    [
+        lambda scene: scene.one_off("10:00", 1, released=True, suspended=False),
+        lambda scene: scene.native("10:00", released=True, suspended=False),
+        lambda scene: scene.one_off("10:00", 1, released=True, suspended=True),
+        lambda scene: scene.one_off("10:00", 1, released=True, suspended=False, deleting=True),
+    ],
+    ids=["one-off", "native", "suspended by hand", "ending"],
+)
+def test_nothing_is_claimed_while_a_released_run_is_unfinished(blocker: Any) -> None:
+    """Also one that nobody claims any more, after a mark or reset: two never overlap."""
+    scene = chain("10:00")
+    blocker(scene)
+    scene.one_off("11:00")
+    scene.rest("11:30")
+    assert scene.status.ongoing is None
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert caught_up.reason == "Waiting"
+
+
+def test_a_manual_run_holds_nothing_back() -> None:
+    """It is outside of the books."""
+    scene = chain()
+    scene.manual("10:10", released=True, suspended=False)
+    scene.one_off("10:00")
+    scene.take("10:30")
+    assert scene.status.ongoing is not None
+
+
+def test_a_run_that_may_not_start_yet_is_told() -> None:
+    """A dependency or a group holds it; nothing is made or claimed meanwhile."""
+    scene = chain()
+    scene.one_off("10:00")
+    asked = []
+
+    def hold(slot: Any) -> str:
+        asked.append(slot)
+        return "it waits for slot 10:00 of another."
+
+    scene.hold = hold
+    decision = scene.rest("10:30")
+    assert (decision.create, decision.release, scene.status.ongoing) == ((), (), None)
+    assert set(asked) == {at("10:00")}
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert caught_up.message == "1 slot is due; it waits for slot 10:00 of another."
+
+
+def test_a_run_of_a_suspended_job_is_not_claimed() -> None:
+    """It is kept for the time when the job is resumed."""
+    scene = chain(suspend=True)
+    scene.one_off("10:00")
+    decision = scene.rest("10:30")
+    assert (decision.discard, scene.status.ongoing, scene.status.state) == ((), None, State.SUSPENDED)
+
+
+def test_the_controllers_own_run_is_taken_before_a_one_off() -> None:
+    """The one-off, which has a name of its own, is discarded."""
+    scene = chain()
+    one_off, native = scene.one_off("10:00"), scene.native("10:00")
+    decision = scene.take("10:30")
+    assert scene.status.ongoing is not None
+    assert scene.status.ongoing.uid == native.uid
+    assert decision.discard == (one_off,)
+
+
+def test_a_native_run_made_again_is_the_next_attempt() -> None:
+    """The controller can make it anew after it was deleted; the first attempt is not counted twice."""
+    scene = chain()
+    failed = scene.claimed(scene.one_off("10:00", 1), 1, released="10:01")
+    scene.failed(failed, "10:02")
+    scene.native("10:00")
+    scene.take("10:03")
+    assert scene.status.ongoing is not None
+    assert scene.status.ongoing.attempt == 2
+
+
+# --- Release third --------------------------------------------------------------------------------------
+
+
+def test_the_command_is_told_its_slot_and_the_last_success() -> None:
+    """In the spec's own format, in UTC."""
+    scene = chain("09:00", passLastSuccess=True, timeFormat="%d/%H:%M")
+    scene.claimed(scene.one_off("10:00"))
+    (release,) = scene.decide("12:30").release
+    assert (release.run_time, release.last_success, release.attempt) == ("03/10:00", "03/09:00", 1)
+
+
+def test_a_last_success_that_there_is_not_is_empty() -> None:
+    """The command can tell it from any time."""
+    scene = Scene(**BACKFILL, fired="23:00")
+    scene.claimed(scene.one_off("10:00"))
+    assert [release.last_success for release in scene.decide("10:30").release] == [""]
+
+
+def test_within_a_chain_the_last_success_is_the_slot_before() -> None:
+    """As in the original crontabber."""
+    scene = chain("10:00")
+    scene.claimed(scene.one_off("11:00"))
+    assert [release.last_success for release in scene.decide("18:30").release] == ["2026-06-03T10:00"]
+
+
+def test_a_released_run_is_not_released_again() -> None:
+    """Also where someone suspended it: that is told, its end is waited for."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00"), released="10:30")
+    assert not scene.rest("10:31").release
+    scene.change(run, suspended=True)
+    decision = scene.rest("10:32")
+    assert (decision.release, decision.discard) == ((), ())
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert "suspended by hand" in caught_up.message
+    assert run.name in caught_up.message
+
+
+def test_a_claimed_run_is_not_released_while_another_one_runs() -> None:
+    """Somebody started a run by hand between claim and release."""
+    scene = chain("10:00")
+    scene.claimed(scene.one_off("11:00"))
+    other = scene.native("12:00", suspended=False, released=True)
+    assert not scene.rest("12:30").release
+    scene.succeeded(other, "12:31")
+    assert slots(scene.rest("12:31").release) == ["11:00"]
+
+
+def test_a_claimed_run_that_is_being_deleted_is_not_released() -> None:
+    """It would start and be killed."""
+    scene = chain("10:00")
+    scene.claimed(scene.one_off("11:00", deleting=True))
+    decision = scene.rest("11:30")
+    assert (decision.release, decision.discard) == ((), ())
+
+
+def suspended_meanwhile(scene: Scene) -> None:
+    """The job was suspended after the claim."""
+    scene.edit(suspend=True)
+
+
+def outdated_meanwhile(scene: Scene) -> None:
+    """Its template changed after the claim."""
+    scene.rollout()
+
+
+@pytest.mark.parametrize("meanwhile", [suspended_meanwhile, outdated_meanwhile])
+def test_a_void_claim_goes_after_its_run(meanwhile: Any) -> None:
+    """First the run is deleted, so that nobody who believes in the claim can release it; the claim stays till then."""
+    scene = chain()
+    scene.change_cronjob(last_schedule=at("10:00"))
+    run = scene.claimed(scene.one_off("10:00"))
+    meanwhile(scene)
+    decision = scene.take("10:30")
+    assert (decision.discard, decision.release) == ((run,), ())
+    assert scene.status.ongoing is not None
+    scene.remove(run, by_operator=True)
+    decision = scene.take("10:30")
+    assert scene.status.ongoing is None
+    assert (scene.status.error_count, scene.status.history) == (0, ())
+    assert slots(scene.rest("10:30").create) == ([] if scene.spec.suspend else ["10:00"])
+
+
+# --- What else waits ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "discarded"),
+    [
+        ("settled", True),
+        ("duplicate", True),
+        ("off the grid", True),
+        ("outdated", True),
+        ("for a later slot", False),
+        ("released", False),
+        ("finished", False),
+        ("made by hand", False),
+        ("deleting", False),
+    ],
+)
+def test_runs_that_will_never_be_released_are_discarded(what: str, discarded: bool) -> None:
+    """Never one that was ever released."""
+    scene = chain("10:00")
+    scene.claimed(scene.one_off("11:00"))
+    run = {
+        "settled": lambda: scene.native("10:00"),
+        "duplicate": lambda: scene.one_off("11:00", 2),
+        "off the grid": lambda: scene.native("12:30"),
+        "outdated": lambda: scene.one_off("12:00", template_hash="old"),
+        "for a later slot": lambda: scene.one_off("12:00"),
+        "released": lambda: scene.one_off("10:00", suspended=True, released=True),
+        "finished": lambda: scene.one_off("10:00", finished="11:00", succeeded=True),
+        "made by hand": lambda: scene.manual("10:30", released=True),
+        "deleting": lambda: scene.native("10:00", deleting=True),
+    }[what]()
+    assert scene.decide("13:00").discard == ((run,) if discarded else ())
+
+
+def test_without_backfill_older_waiting_runs_are_discarded() -> None:
+    """A native run that waited while the operator was down holds back the controller by Forbid."""
+    scene = Scene(**GATED)
+    old = scene.native("10:00")
+    decision = scene.take("12:30")
+    assert decision.discard == (old,)
+    assert slots(decision.create) == ["12:00"]
+
+
+def test_with_backfill_later_waiting_runs_are_kept() -> None:
+    """Their turn comes."""
+    scene = chain("09:00")
+    scene.native("12:00")
+    assert scene.take("12:30").discard == ()
+
+
+def test_what_exists_goes_on_while_the_template_is_unavailable() -> None:
+    """Nothing is made or discarded for it; what waits is released, what runs is recorded."""
+    scene = chain("09:00")
+    scene.desired = Unavailable("WebAppNotFound", "Deployment webapp does not exist.", stalled=False)
+    run = scene.one_off("10:00", template_hash="who knows")
+    scene.take("12:30")
+    decision = scene.decide("12:30")
+    assert slots(decision.release) == ["10:00"]
+    scene.succeeded(scene.claimed(run, released="12:31"), "12:32")
+    decision = scene.take("12:32")
+    assert clock(scene.status.settled_through) == "10:00"
+    assert (decision.create, decision.cronjob) == ((), None)
+    ready = scene.status.condition(ConditionType.READY)
+    assert ready is not None
+    assert (ready.status, ready.reason) == ("False", "WebAppNotFound")
+
+
+# --- Made by hand ---------------------------------------------------------------------------------------
+
+
+@both_kinds
+def test_a_job_made_by_hand_is_released_at_once(fields: dict[str, Any]) -> None:
+    """`kubectl create job --from`: outside of the books, also while the job is suspended or runs."""
+    scene = Scene(**fields, suspend=True)
+    scene.status = Status(last_success_time=at("08:00"))
+    run = scene.manual("09:45:10")
+    (release,) = scene.rest("09:45:11").release
+    assert release.run == run
+    assert (release.run_time, release.last_success) == ("2026-06-03T09:45", "2026-06-03T08:00")
+    assert scene.status.ongoing is None
+    scene.succeeded(scene.change(run, released=True, suspended=False), "09:46")
+    scene.rest("09:47")
+    assert (scene.status.history, scene.status.last_success_time) == ((), at("08:00"))
+
+
+# --- Ahead ----------------------------------------------------------------------------------------------
+
+
+def test_the_next_one_off_is_made_while_a_run_goes_on() -> None:
+    """So it only needs to be released; one ahead is enough."""
+    scene = chain()
+    scene.claimed(scene.one_off("10:00"), released="12:30")
+    assert slots(scene.rest("12:31").create) == ["11:00"]
+    scene.one_off("11:00")
+    assert slots(scene.rest("12:31").create) == []
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        lambda scene: scene.edit(suspend=True),
+        lambda scene: setattr(scene, "desired", Unavailable("No", "no")),
+        lambda scene: scene.native("11:00"),
+    ],
+    ids=["suspended", "unavailable", "there is one"],
+)
+def test_nothing_is_made_ahead_in_vain(why: Any) -> None:
+    """Not for a suspended job, without a template, or where a run waits."""
+    scene = chain()
+    scene.claimed(scene.one_off("10:00"), released="11:30")
+    why(scene)
+    assert scene.rest("11:31").create == ()
+
+
+def test_the_newest_slots_native_run_is_waited_for_also_ahead() -> None:
+    """The controller is about to make it."""
+    scene = Scene(**BACKFILL, fired="10:00")
+    scene.status = Status(settled_through=at("10:00"))
+    scene.claimed(scene.one_off("11:00"), released="11:30")
+    assert not scene.rest("12:00:30").create
+    assert slots(scene.rest("12:01").create) == ["12:00"]
+
+
+def test_without_backfill_nothing_is_made_ahead() -> None:
+    """Missed slots collapse: which one comes next isn't known before."""
+    scene = Scene(**GATED, fired="23:00")
+    scene.claimed(scene.one_off("10:00"), released="11:30")
+    assert not scene.rest("12:30").create
+
+
+# --- Batches --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch", "can_batch", "now", "through"),
+    [
+        (1, True, "15:30", "10:00"),
+        (3, True, "15:30", "12:00"),
+        (3, False, "15:30", "10:00"),
+        (3, True, "11:30", "11:00"),
+        (3, True, "10:30", "10:00"),
+        (1000, True, "15:30", "15:00"),
+    ],
+)
+def test_a_batch_covers_consecutive_due_slots(batch: int, can_batch: bool, now: str, through: str) -> None:
+    """As many as it may, none that isn't due; without the runner just one."""
+    scene = chain(backfillBatch=batch)
+    scene.can_batch = can_batch
+    (new,) = scene.rest(now).create
+    assert (clock(new.slot), clock(new.through)) == ("10:00", through)
+
+
+def test_a_batch_settles_all_its_slots() -> None:
+    """The last success is the last of them."""
+    scene = chain(backfillBatch=3)
+    run = scene.one_off("10:00", through="12:00")
+    scene.succeeded(scene.claimed(run, released="13:30"), "13:31")
+    scene.take("13:31")
+    assert clock(scene.status.settled_through) == "12:00"
+    assert clock(scene.status.last_success_time) == "12:00"
+
+
+@pytest.mark.parametrize(
+    ("good", "settled", "failed", "missed"),
+    [
+        (None, "09:00", "10:00", 4),
+        ("09:00", "09:00", "10:00", 4),
+        ("10:00", "10:00", "11:00", 3),
+        ("11:00", "11:00", "12:00", 2),
+    ],
+)
+def test_a_batch_that_stopped_settles_what_was_good(
+    good: str | None, settled: str, failed: str, missed: int
+) -> None:
+    """The slot that failed is first from then on, and its retries count from one."""
+    scene = chain(backfillBatch=3, retryLimit=1)
+    scene.status = replace(scene.status, error_count=2)
+    run = scene.one_off("10:00", through="12:00")
+    scene.failed(scene.claimed(run, released="13:30"), "13:31")
+    scene.evidence[run.uid] = Evidence(
+        failures=(failure("13:31"),), last_good_slot=at(good) if good else None
+    )
+    scene.rest("13:31")
+    assert clock(scene.status.settled_through) == settled
+    assert scene.status.last_error is not None
+    assert clock(scene.status.last_error.slot) == failed
+    assert scene.status.history[0].slot == at(failed)
+    assert scene.status.missed == missed
+    assert scene.status.retry is not None
+    assert scene.status.retry.failures == 1
+    assert scene.status.error_count == (1 if good and good >= "10:00" else 3)
+
+
+def test_a_batch_whose_slots_all_were_good_is_a_success() -> None:
+    """Whatever its process did at the very end."""
+    scene = chain(backfillBatch=3)
+    run = scene.one_off("10:00", through="12:00")
+    scene.failed(scene.claimed(run, released="13:30"), "13:31")
+    scene.evidence[run.uid] = Evidence(failures=(failure("13:31"),), last_good_slot=at("12:00"))
+    scene.take("13:31")
+    assert clock(scene.status.settled_through) == "12:00"
+    assert scene.status.error_count == 0
+
+
+def test_the_last_success_never_moves_back_by_a_batch() -> None:
+    """It may be later than the slots, from a time when the job had no backfill."""
+    scene = chain(backfillBatch=3)
+    scene.status = replace(scene.status, last_success_time=at("10:30"))
+    run = scene.one_off("10:00", through="12:00")
+    scene.failed(scene.claimed(run, released="13:30"), "13:31")
+    scene.evidence[run.uid] = Evidence(failures=(failure("13:31"),), last_good_slot=at("10:00"))
+    scene.take("13:31")
+    assert clock(scene.status.last_success_time) == "10:30"
+
+
+# --- Lost, conflicts ------------------------------------------------------------------------------------
+
+
+def test_a_vanished_run_is_asked_about_before_it_counts_as_lost() -> None:
+    """The watch may only be late."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00"), released="10:30")
+    del scene.runs[run.uid]
+    decision = scene.decide("10:31")
+    assert (decision.confirm_gone, decision.status) == (run.uid, None)
+
+
+def test_a_lost_run_is_recorded_and_its_slot_runs_again() -> None:
+    """At least once; it doesn't use up the retries."""
+    scene = chain(retryLimit=0)
+    scene.remove(scene.claimed(scene.one_off("10:00"), released="10:30"))
+    decision = scene.rest("10:31")
+    assert scene.status.history[0].result is Result.LOST
+    assert (scene.status.error_count, scene.status.state) == (1, State.RETRYING)
+    assert clock(decision.wake_at) == "10:31:10"
+    assert [(clock(new.slot), new.attempt) for new in scene.rest("10:31:10").create] == [("10:00", 2)]
+
+
+def test_a_foreign_cronjob_is_left_alone_and_told() -> None:
+    """Nothing is made or started beside it."""
+    scene = chain()
+    scene.change_cronjob(ours=False)
+    scene.one_off("10:00")
+    decision = scene.rest("10:30")
+    assert (decision.create, decision.release, decision.discard, decision.cronjob) == ((), (), (), None)
+    assert scene.status.state is State.INVALID
+    for kind in (ConditionType.READY, ConditionType.STALLED):
+        condition = scene.status.condition(kind)
+        assert condition is not None
+        assert condition.reason == "NameConflict"
+        assert "metadata.name" in condition.message
+
+
+def test_a_conflict_that_ended_goes_on_where_it_was() -> None:
+    """The books are kept meanwhile."""
+    scene = chain()
+    scene.change_cronjob(ours=False)
+    scene.rest("10:30")
+    scene.change_cronjob(ours=True)
+    assert slots(scene.rest("12:30").create) == ["10:00"]
+    assert scene.status.state is not State.INVALID
+
+
+# --- Modes that change ----------------------------------------------------------------------------------
+
+
+def test_a_plain_run_that_goes_on_is_counted_by_a_job_that_became_gated() -> None:
+    """It was claimed; it ends, and the chain goes on from its slot."""
+    scene = Scene(frequency="1h")
+    run = scene.native("10:00")
+    scene.rest("10:00:05")
+    scene.edit(backfill=True)
+    scene.rollout()
+    decision = scene.rest("11:30")
+    assert decision.discard == ()
+    scene.succeeded(run, "11:31")
+    scene.rest("11:31")
+    assert clock(scene.status.settled_through) == "10:00"
+
+
+def test_a_plain_run_that_fails_for_ever_does_not_hold_a_job_that_became_gated() -> None:
+    """Between two of its attempts it is removed, and its slot runs gated."""
+    scene = Scene(frequency="1h")
+    run = scene.native("10:00", failed_pods=1, active=True)
+    scene.evidence[run.uid] = Evidence(failures=(failure("10:01"),))
+    scene.rest("10:01:05")
+    scene.edit(backfill=True)
+    scene.rollout()
+    assert scene.rest("10:02").discard == ()
+    run = scene.change(run, active=False)
+    assert scene.rest("10:03").discard == (run,)
+    scene.remove(run, by_operator=True)
+    assert slots(scene.rest("10:03").create) == ["10:00"]
+
+
+def test_a_gated_run_that_goes_on_is_counted_by_a_job_that_became_plain() -> None:
+    """A one-off too, which Kubernetes knows nothing of."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00"), released="10:30")
+    scene.edit(backfill=None)
+    scene.rollout()
+    assert scene.rest("10:31").discard == ()
+    scene.succeeded(run, "10:32")
+    scene.rest("10:32")
+    assert clock(scene.status.settled_through) == "10:00"
+    assert scene.status.ongoing is None
+
+
+def test_a_gated_run_that_failed_is_counted_once_by_a_job_that_became_plain() -> None:
+    """At its own number."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00", 3), 3, released="10:30")
+    scene.edit(backfill=None)
+    scene.rollout()
+    scene.failed(run, "10:32")
+    scene.rest("10:32")
+    assert [(entry.attempt, entry.result) for entry in scene.status.history] == [(3, Result.FAILED)]
+    assert scene.status.ongoing is None
+
+
+def test_runs_that_wait_go_when_the_job_becomes_plain() -> None:
+    """Kubernetes runs it from now on."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00"))
+    scene.edit(backfill=None)
+    scene.rollout()
+    assert scene.take("10:30").discard == (run,)
+    scene.remove(run, by_operator=True)
+    scene.take("10:30")
+    assert scene.status.ongoing is None
+
+
+def test_deciding_changes_nothing() -> None:
+    """It is a function: the same again and again."""
+    scene = chain()
+    scene.one_off("10:00")
+    scene.native("12:00")
+    first = decide(scene.job, scene.seen, at("12:30"))
+    assert decide(scene.job, scene.seen, at("12:30")) == first
+    assert {run.kind for run in scene.runs.values()} == {RunKind.NATIVE, RunKind.ONE_OFF}
