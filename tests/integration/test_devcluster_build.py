@@ -89,7 +89,7 @@ def test_two_builds_at_once_build_once(stand_in: Path, monkeypatch: pytest.Monke
         ("example.org/a@v1: verifying module: checksum mismatch", "differs from go.sum"),
         ("example.org/a: compile: signal: killed", "ran out of memory"),
         ("go: go.mod requires go >= 1.99 (running go 1.26)", "this Go is too old"),
-        ("open /root/.cache/x: permission denied", "can't be written"),
+        ("open /home/me/.cache/x: permission denied", "can't be written"),
         ("a.go:1:1: undefined: b", "failed (exit code 1)\n"),
     ],
 )
