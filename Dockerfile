@@ -41,7 +41,8 @@ LABEL org.opencontainers.image.title="crontabber-operator" \
       org.opencontainers.image.base.name="${BASE}"
 
 COPY --from=build /opt/crontabber /opt/crontabber
-ENV PATH=/opt/crontabber/bin:${PATH} PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
+# An empty PYTHONTZPATH: time zones are those of the locked tzdata package, whatever the base has.
+ENV PATH=/opt/crontabber/bin:${PATH} PYTHONTZPATH="" PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
 
 # No pip is left in what runs. The user has a name for those who look, and no home and no shell. Slim bases come
 # without the standard library's bytecode, and a read-only file system can't be given it later: what the operator
