@@ -19,9 +19,10 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from crontabber_operator.manifests import MANAGER, Manifest, Owner
+from crontabber_operator.manifests import JOB_LABEL, MANAGER, Manifest, Owner
 from crontabber_operator.models import GROUP, PLURAL, VERSION, format_time
 from crontabber_operator.projection import FIELD_MANAGER
+from crontabber_operator.store import Kind
 
 Body = dict[str, Any]
 
@@ -30,6 +31,8 @@ MAX_REQUESTS = 64
 TIMEOUT_SECONDS = 30.0
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+PAGE_SIZE = 500
 
 
 class ApiError(Exception):
@@ -87,7 +90,7 @@ class Cluster:
         """Close all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
 
-    # --- The resource --------------------------------------------------------------------------------------------
+    # --- The resource ------------------------------------------------------------------------------------
 
     async def get_resource(self, owner: Owner) -> Body:
         """Read the CrontabberJob."""
@@ -110,7 +113,7 @@ class Cluster:
             patch += [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
         return await self._request("PATCH", _resource_path(owner), patch, JSON_PATCH)
 
-    # --- CronJobs ------------------------------------------------------------------------------------------------
+    # --- CronJobs ----------------------------------------------------------------------------------------
 
     async def get_cronjob(self, namespace: str, name: str) -> Body:
         """Read a CronJob."""
@@ -138,7 +141,7 @@ class Cluster:
             "PATCH", _path("batch/v1", namespace, "cronjobs", name, "status"), patch, MERGE_PATCH
         )
 
-    # --- Jobs ----------------------------------------------------------------------------------------------------
+    # --- Jobs --------------------------------------------------------------------------------------------
 
     async def get_job(self, namespace: str, name: str) -> Body:
         """Read a Job."""
@@ -164,7 +167,7 @@ class Cluster:
         options = {"propagationPolicy": "Background", "preconditions": preconditions}
         await self._request("DELETE", _path("batch/v1", namespace, "jobs", name), options)
 
-    # --- Pods ----------------------------------------------------------------------------------------------------
+    # --- Pods --------------------------------------------------------------------------------------------
 
     async def list_job_pods(self, namespace: str, job_uid: str) -> list[Body]:
         """List the pods of a Job."""
@@ -183,7 +186,7 @@ class Cluster:
         raw = await self._send("GET", f"{_path('v1', namespace, 'pods', pod, 'log')}?{urlencode(query)}")
         return raw.decode(errors="replace")
 
-    # --- Workloads and events ------------------------------------------------------------------------------------
+    # --- Workloads and events ----------------------------------------------------------------------------
 
     async def get_deployment(self, namespace: str, name: str) -> Body:
         """Read a Deployment."""
@@ -203,12 +206,36 @@ class Cluster:
         """Change an Event: the same thing happened again."""
         return await self._request("PATCH", _path("v1", namespace, "events", name), patch, MERGE_PATCH)
 
-    # --- How -----------------------------------------------------------------------------------------------------
+    # --- What there is -----------------------------------------------------------------------------------
+
+    async def list_uids(self, kind: Kind, namespace: str) -> set[str]:
+        """List the uids of all objects of a kind that are watched in a namespace."""
+        api = f"{GROUP}/{VERSION}" if kind is Kind.RESOURCE else "batch/v1"
+        query = {"limit": str(PAGE_SIZE)}
+        if kind is not Kind.RESOURCE:
+            query["labelSelector"] = JOB_LABEL
+        uids: set[str] = set()
+        while True:
+            path = f"{_path(api, namespace, kind)}?{urlencode(query)}"
+            page = await self._request("GET", path, accept=METADATA_ONLY)
+            uids |= {one["metadata"]["uid"] for one in page.get("items") or []}
+            following = page["metadata"].get("continue")
+            if not following:
+                return uids
+            query["continue"] = following
+
+    # --- How ---------------------------------------------------------------------------------------------
 
     async def _request(
-        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str = "application/json",
+        *,
+        accept: str = "application/json",
     ) -> Body:
-        raw = await self._send(method, path, body, content_type)
+        raw = await self._send(method, path, body, content_type, accept=accept)
         try:
             parsed = json.loads(raw)
         except ValueError as error:
@@ -218,11 +245,17 @@ class Cluster:
         return parsed
 
     async def _send(
-        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        content_type: str = "application/json",
+        *,
+        accept: str = "application/json",
     ) -> bytes:
         if method in ("POST", "PATCH"):
             path += f"{'&' if '?' in path else '?'}fieldManager={FIELD_MANAGER}"
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": MANAGER}
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": MANAGER}
         async with self._slots:
             try:
                 await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)

@@ -21,7 +21,7 @@ from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.projection import owner_name
 from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.settings import Settings
-from crontabber_operator.store import Key
+from crontabber_operator.store import Key, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,10 @@ RESOURCE = (GROUP, VERSION, PLURAL)
 JOBS = ("batch", "v1", "jobs")
 CRONJOBS = ("batch", "v1", "cronjobs")
 DEPLOYMENTS = ("apps", "v1", "deployments")
+
+
+BACKOFFS_SECONDS = (1, 1, 2, 3, *[5] * 10)
+"""While the API server can't be reached: kopf's own waits grow to 21 s, so late its return would be noticed."""
 
 
 class Operator:
@@ -70,6 +74,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     """Log in, and tell kopf to leave the users' resources alone: no finalizers, annotations or Events of its own."""
     global _running  # noqa: PLW0603 - kopf gives handlers copies of its memo, one for each object
     settings.posting.enabled = False
+    settings.networking.error_backoffs = BACKOFFS_SECONDS
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event seen, at INFO
     settings.persistence.finalizer = f"{GROUP}/unused"
     for kind in (JOBS, CRONJOBS):
@@ -117,6 +122,8 @@ async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # 
     key = _place(body)
     if type == "DELETED":
         reconciler.store.drop_resource(key, body["metadata"]["uid"])
+    elif type is None:
+        reconciler.sweeper.listed(Kind.RESOURCE)
     reconciler.wake(key)
 
 
@@ -127,6 +134,8 @@ async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa:
     key = Key(body["metadata"]["namespace"], owner_name(body) or "")
     if type == "DELETED":
         reconciler.store.drop_job(key, body["metadata"]["uid"])
+    elif type is None:
+        reconciler.sweeper.listed(Kind.JOB)
     reconciler.wake(key)
 
 
@@ -137,6 +146,8 @@ async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # n
     key = _place(body)
     if type == "DELETED":
         reconciler.store.drop_cronjob(key, body["metadata"]["uid"])
+    elif type is None:
+        reconciler.sweeper.listed(Kind.CRONJOB)
     reconciler.wake(key)
 
 
@@ -148,6 +159,8 @@ async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  
         concerned = reconciler.templates.lost_deployment(body)
     else:
         concerned = reconciler.templates.saw_deployment(body)
+    if type is None:
+        reconciler.sweeper.listed(Kind.DEPLOYMENT)
     for key in concerned:
         reconciler.wake(key)
 

@@ -45,6 +45,7 @@ from crontabber_operator.projection import schedule_key
 from crontabber_operator.recorder import Recorder
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource, Store
+from crontabber_operator.sweeper import Sweeper
 from crontabber_operator.telling import changes
 from crontabber_operator.templates import Template, Templates
 from crontabber_operator.ticker import Ticker
@@ -123,6 +124,7 @@ class Reconciler:
         self._clock = clock
         self._recorder = recorder or Recorder(cluster, clock)
         self._ticker: Ticker[Key] = Ticker(self.wake, clock)
+        self.sweeper = Sweeper(cluster, self.store, self.templates, self.wake, clock)
         self._memory: dict[Key, _Memory] = {}
         self._working: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
@@ -133,6 +135,7 @@ class Reconciler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ticker.run(), name="ticker")
             group.create_task(self._recorder.run(), name="recorder")
+            group.create_task(self.sweeper.run(), name="sweeper")
 
     async def stop(self) -> None:
         """End all passes; each write is a whole, so any moment is as good."""
@@ -155,6 +158,7 @@ class Reconciler:
         self._memory.pop(key, None)
         self._ticker.set(key, None)
         self.templates.forget(key)
+        self.store.forget(key)
 
     async def _work(self, key: Key) -> None:
         try:
@@ -281,7 +285,14 @@ class Reconciler:
             body = None
         if body is not None and body["metadata"]["uid"] == uid:
             self.store.put_job(body, asked_for=key)
-            return
+            if any(run.uid == uid for run in self.store.runs(owner)):
+                return
+            logger.warning(
+                "%s/%s: Job %s has lost its ownerReferences and is not taken for this resource's any more",
+                key.namespace,
+                key.name,
+                name,
+            )
         self.store.drop_job(key, uid)
         memory.gone.add(uid)
 

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 4096
 WAITING_MAX = 10_000
 MESSAGE_MAX_CHARACTERS = 1000
+RETRY_SECONDS = (1, 2, 5, 10, 20)
 
 
 class Recorder:
@@ -47,9 +48,22 @@ class Recorder:
         while True:
             owner, telling = await self._waiting.get()
             try:
+                await self._send_patiently(owner, telling)
+            except Exception as error:  # noqa: BLE001 - an Event is not worth the operator
+                logger.info("An Event could not be sent: %s", error)
+
+    async def _send_patiently(self, owner: Owner, telling: Telling) -> None:
+        """Send an Event; while the API server can't take it, wait and try again."""
+        for delay in RETRY_SECONDS:
+            try:
                 await self._send(owner, telling)
             except ApiError as error:
-                logger.info("An Event could not be sent: %s", error)
+                if not error.transient:
+                    raise
+                await asyncio.sleep(max(delay, error.retry_after_seconds or 0))
+            else:
+                return
+        await self._send(owner, telling)
 
     async def _send(self, owner: Owner, telling: Telling) -> None:
         key = f"{owner.uid}/{telling.reason}/{hashlib.sha256(telling.message.encode()).hexdigest()}"

@@ -7,9 +7,10 @@ server's answer, and the watch may show older states afterwards. Nothing is deci
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from crontabber_operator.manifests import PREFIX, Owner
@@ -20,6 +21,15 @@ from crontabber_operator.projection import owner_name, read_cronjob, read_run, r
 Body = Mapping[str, Any]
 
 REMEMBERED_DELETIONS = 20_000
+
+
+class Kind(StrEnum):
+    """What is watched."""
+
+    RESOURCE = "crontabberjobs"
+    CRONJOB = "cronjobs"
+    JOB = "jobs"
+    DEPLOYMENT = "deployments"
 
 
 class Key(NamedTuple):
@@ -69,6 +79,8 @@ class _KnownRun(NamedTuple):
 class _KnownCronJob(NamedTuple):
     version: int
     owners: frozenset[str]
+    watched: bool
+    """It has our label; others are only asked for."""
     seen: CronJobSeen
 
 
@@ -150,7 +162,8 @@ class Store:
         seen = read_cronjob(body, Owner(key.namespace, key.name, ""))
         if seen is None or seen.uid in self._deleted or (before is not None and before.version > version):
             return key
-        self._cronjobs[key] = _KnownCronJob(version, _owners(body), seen)
+        watched = owner_name(body) is not None
+        self._cronjobs[key] = _KnownCronJob(version, _owners(body), watched, seen)
         return key
 
     def drop_resource(self, key: Key, uid: str) -> None:
@@ -173,6 +186,32 @@ class Store:
         self._bury(uid)
         known = self._cronjobs.get(key)
         if known is not None and known.seen.uid == uid:
+            del self._cronjobs[key]
+
+    def known(self, kind: Kind) -> dict[str, list[tuple[Key, str]]]:
+        """Return key and uid of all objects of a kind, by their namespace."""
+        pairs: Iterable[tuple[Key, str]] = ()
+        if kind is Kind.RESOURCE:
+            pairs = ((key, resource.owner.uid) for key, resource in self._resources.items())
+        elif kind is Kind.CRONJOB:
+            pairs = ((key, cronjob.seen.uid) for key, cronjob in self._cronjobs.items())
+        elif kind is Kind.JOB:
+            pairs = ((key, uid) for key, runs in self._runs.items() for uid in runs)
+        found: dict[str, list[tuple[Key, str]]] = {}
+        for key, uid in pairs:
+            found.setdefault(key.namespace, []).append((key, uid))
+        return found
+
+    def drop(self, kind: Kind, key: Key, uid: str) -> None:
+        """Forget an object that was deleted."""
+        {Kind.RESOURCE: self.drop_resource, Kind.CRONJOB: self.drop_cronjob, Kind.JOB: self.drop_job}[kind](
+            key, uid
+        )
+
+    def forget(self, key: Key) -> None:
+        """Forget what the watches don't show, now that the resource is gone: what isn't labelled as ours."""
+        cronjob = self._cronjobs.get(key)
+        if cronjob is not None and not cronjob.watched:
             del self._cronjobs[key]
 
     def _bury(self, uid: str) -> None:

@@ -79,6 +79,24 @@ class Templates:
                 await self._ask(place)
             return self._known[place]
 
+    async def look_again(self) -> set[Key]:
+        """Ask for all Deployments that are known; return the resources whose template changed."""
+        concerned = set()
+        for place in list(self._known):
+            before = self._known.get(place)
+            try:
+                body = await self.cluster.get_deployment(place.namespace, place.name)
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+                # What the watch showed while this was asked is newer.
+                if place in self._known and self._known[place] is before:
+                    self._known[place] = _not_found(place.name)
+                    concerned |= self._users[place] if before != self._known[place] else set()
+            else:
+                concerned |= self.saw_deployment(body)
+        return concerned
+
     def _learn(self, place: Key, body: Body, template: Template | Unavailable) -> set[Key]:
         version = resource_version(body)
         if version < self._versions.get(place, 0):
