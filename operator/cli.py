@@ -33,6 +33,7 @@ COMMANDS = (
     Command("operator", "crontabber_operator.serve", "run the operator"),
     Command("slots", "crontabber_operator.slots_cli", "print the slots of a schedule or frequency"),
     Command("crd", "crontabber_operator.crd", "print the CustomResourceDefinition"),
+    Command("explain", "crontabber_operator.explain", "tell what a job will do next and why not sooner"),
     Command("migrate", "crontabber_operator.migrate", "turn the original crontabber's jobs into manifests"),
 )
 

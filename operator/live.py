@@ -1,0 +1,221 @@
+"""Read one CrontabberJob of a cluster, and all that was made for it, as `decide()` gets it.
+
+For commands that only look. It asks the API server once for each kind of object; what it returns is a moment's
+picture. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from crontabber_operator import bookkeeping, commands, dependencies
+from crontabber_operator.admission import Admission, Gate
+from crontabber_operator.backfill import decide
+from crontabber_operator.client import Client
+from crontabber_operator.cluster import ApiError, Body
+from crontabber_operator.decision import Decision
+from crontabber_operator.failures import evidence
+from crontabber_operator.manifests import PREFIX, Owner, Plan, TemplateError, plan
+from crontabber_operator.models import ConditionType, InvalidSpec, Spec, WebApp
+from crontabber_operator.observed import CronJobSeen, Desired, Evidence, Job, Observed, Unavailable, View
+from crontabber_operator.projection import schedule_key
+from crontabber_operator.store import Key, Resource, Store
+from crontabber_operator.templates import Templates
+
+REFUSALS = ("Refused", "InvalidTemplate")
+"""The reasons of Ready=False that only the operator can know, because it asked the API server to write."""
+QUESTIONS_MAX = 20
+"""More questions of the core about the same picture would be a fault of its."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A resource with a valid spec, and what exists of it."""
+
+    resource: Resource
+    job: Job
+    seen: Observed
+    decision: Decision
+    """What `decide()` says of it; its questions are answered."""
+    plan: Plan | Unavailable
+    problem: tuple[str, str] | None = None
+    """What is wrong with its dependencies."""
+    waiting_for: str | None = None
+    """Why its due slot may not start, for dependencies or a concurrency group."""
+
+
+async def look(client: Client, body: Body, webapp_name: str, now: datetime) -> Live | Resource:
+    """Look at a CrontabberJob that was read; only the resource where its spec is invalid. Raises ApiError."""
+    store = Store()
+    key = store.put_resource(body)
+    resource = store.resource(key)
+    if resource is None:
+        raise TypeError(key)
+    if isinstance(resource.spec, InvalidSpec):
+        return resource
+    await asyncio.gather(_read_jobs(client, store, key), _read_cronjob(client, store, key))
+    job, owner = resource.job(), resource.owner
+    made = await _plan(client, resource, resource.spec, webapp_name)
+    others = await _neighbours(client, job)
+    hold: Callable[[datetime], str | None] = _no_hold
+    problem = None
+    if others is not None:
+        hold, problem = _hold(job, others, now), dependencies.problem(job, others)
+    seen = Observed(
+        runs=store.runs(owner),
+        cronjob=_undrifted(store, owner),
+        desired=made if isinstance(made, Unavailable) else _reduced(made),
+        hold=hold,
+    )
+    seen, decision = await _ask_all(client, job, seen, now)
+    due = bookkeeping.head(View.of_job(job, seen, now), decision.status or job.status)
+    return Live(
+        resource=resource,
+        job=job,
+        seen=seen,
+        decision=decision,
+        plan=made,
+        problem=problem,
+        waiting_for=hold(due) if due is not None else None,
+    )
+
+
+def needs_the_operator(found: Live) -> bool:
+    """Tell whether there is something to do for this resource that should not wait."""
+    decision, status = found.decision, found.job.status
+    if refusal(found) is not None:
+        return False  # it is tried again, with growing delays
+    after = decision.status or status
+    return bool(
+        decision.create
+        or decision.release
+        or decision.discard
+        or decision.cronjob is not None
+        or any(PREFIX + name in found.resource.annotations for name in commands.NAMES)
+        # Not the conditions: they say why, and that is known better to the operator.
+        or (after.observed_generation, after.missed, after.ongoing, after.settled_through)
+        != (status.observed_generation, status.missed, status.ongoing, status.settled_through)
+    )
+
+
+def refusal(found: Live) -> str | None:
+    """Return what the API server said when it refused what the operator wants to write, if it does."""
+    ready = found.job.status.condition(ConditionType.READY)
+    if ready is None or ready.status != "False" or ready.observed_generation != found.job.generation:
+        return None
+    return ready.message if ready.reason in REFUSALS and isinstance(found.seen.desired, Desired) else None
+
+
+def pending_commands(found: Live) -> tuple[str, ...]:
+    """Name the commands that were given or taken, and are not done."""
+    given = [name for name in commands.NAMES if PREFIX + name in found.resource.annotations]
+    taken = [one.name for one in found.job.status.last_commands if one.result == commands.PENDING]
+    return tuple(dict.fromkeys((*taken, *given)))
+
+
+def _undrifted(store: Store, owner: Owner) -> CronJobSeen | None:
+    # Only the operator knows whether it has repaired the CronJob since somebody else wrote to it.
+    cronjob = store.cronjob(owner)
+    return None if cronjob is None else replace(cronjob, drifted=False)
+
+
+async def _read_jobs(client: Client, store: Store, key: Key) -> None:
+    for job in await client.list_jobs(key.namespace, key.name):
+        store.put_job(job, asked_for=key)
+
+
+async def _read_cronjob(client: Client, store: Store, key: Key) -> None:
+    try:
+        store.put_cronjob(await client.get_cronjob(key.namespace, key.name), asked_for=True)
+    except ApiError as error:
+        if not error.not_found:
+            raise
+
+
+async def _plan(client: Client, resource: Resource, spec: Spec, webapp_name: str) -> Plan | Unavailable:
+    webapp = replace(spec.webapp or WebApp(), name=(spec.webapp and spec.webapp.name) or webapp_name)
+    body: Mapping[str, object] | None = spec.template
+    if body is None:
+        key = Key(resource.owner.namespace, resource.owner.name)
+        template = await Templates(client).find(Key(key.namespace, webapp.name or ""), key)
+        if isinstance(template, Unavailable):
+            return template
+        body = template.body
+    try:
+        return plan(resource.owner, spec, body, webapp)
+    except TemplateError as error:
+        return Unavailable("InvalidTemplate", str(error), stalled=True)
+
+
+def _reduced(made: Plan) -> Desired:
+    return Desired(
+        hash=made.hash, template_hash=made.template_hash, schedule=schedule_key(made.manifest["spec"])
+    )
+
+
+async def _ask_all(client: Client, job: Job, seen: Observed, now: datetime) -> tuple[Observed, Decision]:
+    """Decide, answering what `decide()` asks first."""
+    for _ in range(QUESTIONS_MAX):
+        decision = decide(job, seen, now)
+        if decision.confirm_gone is not None:
+            # All Jobs were listed a moment ago.
+            seen = replace(seen, gone=seen.gone | {decision.confirm_gone})
+        elif decision.inspect:
+            known: dict[str, Evidence] = dict(seen.evidence)
+            for run in decision.inspect:
+                known[run.uid] = evidence(await client.list_job_pods(job.namespace, run.uid), {})
+            seen = replace(seen, evidence=known)
+        else:
+            return seen, decision
+    return seen, decision
+
+
+# --- Other jobs -----------------------------------------------------------------------------------------
+
+
+async def _neighbours(client: Client, job: Job) -> dict[str, Job] | None:
+    """Read the namespace's other jobs, where this one has to wait for any of them."""
+    if not job.spec.depends_on and job.spec.concurrency_group is None:
+        return None
+    store = Store()
+    for body in await client.list_resources(job.namespace):
+        store.put_resource(body)
+    found = map(store.resource, list(store.keys()))
+    return {
+        one.owner.name: one.job()
+        for one in found
+        if one is not None and not isinstance(one.spec, InvalidSpec)
+    }
+
+
+def _no_hold(_slot: datetime) -> str | None:
+    return None
+
+
+def _hold(job: Job, others: Mapping[str, Job], now: datetime) -> Callable[[datetime], str | None]:
+    """Say why a slot may not start: its dependencies, then its concurrency group."""
+
+    def why(slot: datetime) -> str | None:
+        return dependencies.waits_for(job, slot, others) or _group(job, slot, others, now)
+
+    return why
+
+
+def _group(job: Job, slot: datetime, others: Mapping[str, Job], now: datetime) -> str | None:
+    group = job.spec.concurrency_group
+    if group is None:
+        return None
+    gates = (Gate(job.namespace, group, 1),)
+    admission: Admission[str] = Admission()
+    members = [one for one in others.values() if one.spec.concurrency_group == group and one.name != job.name]
+    for one in members:
+        if one.status.ongoing is not None:
+            admission.entered(one.name, gates)
+    for one in members:
+        due = bookkeeping.head(View.of_job(one, Observed(), now), one.status)
+        if one.status.ongoing is None and due is not None and due < slot and not one.spec.suspend:
+            admission.ask(one.name, gates, due)
+    return admission.ask(job.name, gates, slot)
