@@ -34,6 +34,7 @@ COMMANDS = (
     Command("slots", "crontabber_operator.slots_cli", "print the slots of a schedule or frequency"),
     Command("crd", "crontabber_operator.crd", "print the CustomResourceDefinition"),
     Command("explain", "crontabber_operator.explain", "tell what a job will do next and why not sooner"),
+    Command("state", "crontabber_operator.state_transfer", "save and restore the bookkeeping of jobs"),
     Command("migrate", "crontabber_operator.migrate", "turn the original crontabber's jobs into manifests"),
 )
 

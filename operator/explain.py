@@ -412,4 +412,4 @@ def _now() -> datetime:
 def _write(lines: Iterable[str]) -> None:
     for line in lines:
         if line:
-            sys.stdout.write(f"{line}\n")
+            sys.stdout.write(f"{line.rstrip()}\n")

@@ -122,6 +122,18 @@ def _undrifted(store: Store, owner: Owner) -> CronJobSeen | None:
     return None if cronjob is None else replace(cronjob, drifted=False)
 
 
+async def read_runs(client: Client, body: Body) -> tuple[Resource, Observed]:
+    """Look only at a resource, its runs and its CronJob; nothing is decided. Raises ApiError."""
+    store = Store()
+    key = store.put_resource(body)
+    resource = store.resource(key)
+    if resource is None:
+        raise TypeError(key)
+    await asyncio.gather(_read_jobs(client, store, key), _read_cronjob(client, store, key))
+    owner = resource.owner
+    return resource, Observed(runs=store.runs(owner), cronjob=store.cronjob(owner))
+
+
 async def _read_jobs(client: Client, store: Store, key: Key) -> None:
     for job in await client.list_jobs(key.namespace, key.name):
         store.put_job(job, asked_for=key)
