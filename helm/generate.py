@@ -32,8 +32,8 @@ _README = """\
 
     helm install crontabber ./helm --namespace crontabber --create-namespace
 
-Version {version}, for Kubernetes {kube_version}. How to install, upgrade and remove it: docs/install.md of the source. What may be
-set, and when one would: docs/configuration.md. Values that the chart doesn't know are refused.
+Version {version}, for Kubernetes {kube_version}. How to install, upgrade and remove it: docs/install.md of the
+source. What may be set, and when one would: docs/configuration.md. Values that the chart doesn't know are refused.
 
 ## Values
 
@@ -146,7 +146,9 @@ def files(helm: Path) -> dict[Path, str]:
     crd, operator = rendered(helm)
     base = ROOT / "contrib" / "kustomize" / "base"
     return {
-        CHART / "files" / "crontabberjobs.yaml": (ROOT / "crds" / "crontabberjobs.yaml").read_text(encoding="utf-8"),
+        CHART / "files" / "crontabberjobs.yaml": (ROOT / "crds" / "crontabberjobs.yaml").read_text(
+            encoding="utf-8"
+        ),
         CHART / "README.md": readme(),
         base / "crd.yaml": crd,
         base / "operator.yaml": operator,
