@@ -47,6 +47,8 @@ class MoveLastSchedule:
     to: datetime
     delete_first: Run | None = None
     """The run of the slot that is to fire again; it has the name that the new one needs."""
+    fires: datetime | None = None
+    """The slot that is to fire again. Where another run of it exists, seen or not, nothing is moved."""
 
 
 @dataclass(frozen=True, slots=True)

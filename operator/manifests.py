@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from crontabber_operator.decision import NewRun, Release
@@ -180,6 +181,11 @@ def cron_fields(spec: Spec) -> Manifest:
     if isinstance(slots, Frequency):
         return {"schedule": slots.static_cron() or slots.every(), "timeZone": "Etc/UTC"}
     return {"schedule": spec.schedule, "timeZone": spec.time_zone or "Etc/UTC"}
+
+
+def native_name(owner: Owner, slot: datetime) -> str:
+    """Return the name that the CronJob controller gives the Job of a slot."""
+    return f"{owner.name}-{int(slot.timestamp()) // 60}"
 
 
 def one_off_name(owner: Owner, run: NewRun) -> str:

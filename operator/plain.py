@@ -217,7 +217,7 @@ def _fire_again(view: View, books: Status) -> tuple[MoveLastSchedule | None, dat
     before = slot - SECOND
     if upkeep.is_rolling(view.spec):
         before = view.spec.slots.newest_until(before) or before
-    return MoveLastSchedule(to=before, delete_first=former), None
+    return MoveLastSchedule(to=before, delete_first=former, fires=slot), None
 
 
 def _to_fire(view: View, books: Status) -> tuple[datetime | None, Run | None]:

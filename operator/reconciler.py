@@ -33,6 +33,7 @@ from crontabber_operator.manifests import (
     TemplateError,
     command_container,
     cronjob_patch,
+    native_name,
     one_off,
     one_off_name,
     plan,
@@ -40,7 +41,7 @@ from crontabber_operator.manifests import (
     run_now,
 )
 from crontabber_operator.models import InvalidSpec, Spec, Status, WebApp, format_time
-from crontabber_operator.observed import Desired, Evidence, Job, Observed, Run, Unavailable
+from crontabber_operator.observed import CronJobSeen, Desired, Evidence, Job, Observed, Run, Unavailable
 from crontabber_operator.projection import schedule_key
 from crontabber_operator.recorder import Recorder
 from crontabber_operator.settings import Settings
@@ -180,7 +181,7 @@ class Reconciler:
             await self._pass(key, memory)
         except ApiError as error:
             self._later(key, memory, error)
-        except Exception as error:  # noqa: BLE001 - one resource must never stop the others
+        except Exception as error:  # one resource must never stop the others
             logger.exception("%s/%s: unexpected error", key.namespace, key.name)
             self._later(key, memory, error)
         else:
@@ -215,7 +216,9 @@ class Reconciler:
                 await self._do_step(resource, resource.spec, memory, step)
                 continue
             decision = decide(job, seen, now)
-            if not await self._carry_out(resource, job, seen, memory, decision, now):
+            if await self._answer(resource, memory, decision):
+                continue
+            if not await self._carry_out(resource, job, seen, memory, decision):
                 self._ticker.set(key, _next_look(seen, job, memory, decision, now))
                 return
         logger.warning("%s/%s: no rest after %d steps", key.namespace, key.name, STEPS_MAX)
@@ -337,20 +340,20 @@ class Reconciler:
 
     # --- Doing -------------------------------------------------------------------------------------------
 
+    async def _answer(self, resource: Resource, memory: _Memory, decision: Decision) -> bool:
+        """Find out what a decision asks for first. True: there was a question, decide again."""
+        claim = resource.status.ongoing
+        if decision.confirm_gone is not None and claim is not None:
+            await self._ask_about(resource.owner, claim.job, decision.confirm_gone, memory)
+        for run in decision.inspect:
+            await self._inspect(resource.owner, run, memory)
+        return decision.confirm_gone is not None or bool(decision.inspect)
+
     async def _carry_out(
-        self, resource: Resource, job: Job, seen: Observed, memory: _Memory, decision: Decision, now: datetime
+        self, resource: Resource, job: Job, seen: Observed, memory: _Memory, decision: Decision
     ) -> bool:
         """Do a decision. True: something changed, decide again."""
         owner = resource.owner
-        if decision.confirm_gone is not None:
-            claim = job.status.ongoing
-            name = claim.job if claim is not None else ""
-            await self._ask_about(owner, name, decision.confirm_gone, memory)
-            return True
-        if decision.inspect:
-            for run in decision.inspect:
-                await self._inspect(owner, run, memory)
-            return True
         cronjob = decision.cronjob
         if isinstance(cronjob, ApplyCronJob) and _before_all_else(job, seen, decision):
             if await self._do_cronjob(resource, seen, memory, cronjob):
@@ -361,9 +364,10 @@ class Reconciler:
             await self._discard(owner, run, memory)
             changed = True
         for new in decision.create:
-            if not await self._create(resource, new, memory):
-                return True
-            changed = True
+            await self._create(resource, new, memory)
+        if decision.create:
+            # What is to be told goes into the same write as the claim; or it was refused, which comes first.
+            return True
         if decision.status is not None:
             await self._write(resource, decision.status)
             self._tidy(owner, memory, decision.status)
@@ -464,13 +468,13 @@ class Reconciler:
             return error.message
         return None
 
-    async def _create(self, resource: Resource, new: NewRun, memory: _Memory) -> bool:
-        """Make a one-off. False: it was refused, which is to be told before anything else is done."""
+    async def _create(self, resource: Resource, new: NewRun, memory: _Memory) -> None:
+        """Make a one-off; where it is refused, remember that."""
         if not isinstance(resource.spec, Spec):
-            return False
+            return
         made = await self._plan(resource, resource.spec)
         if isinstance(made, Unavailable):
-            return False
+            return
         owner = resource.owner
         name = one_off_name(owner, new)
         key = _key(owner)
@@ -479,13 +483,12 @@ class Reconciler:
         except ApiError as error:
             if not error.already_exists:
                 self._refused(memory, made, error)
-                return False
+                return
             body = await self._cluster.get_job(owner.namespace, name)
         memory.refusal = None
         self.store.put_job(body, asked_for=key)
         if all(run.name != name for run in self.store.runs(owner)):
             memory.taken_names.add(name)
-        return True
 
     async def _discard(self, owner: Owner, run: Run, memory: _Memory) -> None:
         """Delete a run that was never released, if it still is as it was seen."""
@@ -580,28 +583,32 @@ class Reconciler:
 
     # --- The CronJob -------------------------------------------------------------------------------------
 
+    async def _has_fired(self, owner: Owner, slot: datetime, former: Run | None) -> bool:
+        """Ask for the run of a slot that is to fire again: the controller may have made it, not seen yet.
+
+        Two watches show the CronJob and its Jobs; firing a slot that runs already would have it run twice.
+        """
+        try:
+            body = await self._cluster.get_job(owner.namespace, native_name(owner, slot))
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return False
+        uid = body["metadata"]["uid"]
+        if former is not None and uid == former.uid:
+            return False
+        self.store.put_job(body, asked_for=_key(owner))
+        return any(run.uid == uid for run in self.store.runs(owner))
+
     async def _do_cronjob(
         self, resource: Resource, seen: Observed, memory: _Memory, action: ApplyCronJob | MoveLastSchedule
     ) -> bool:
+        """Apply the CronJob or move its lever. True: something changed."""
         owner, live = resource.owner, seen.cronjob
         if isinstance(action, MoveLastSchedule):
-            if live is None:
-                return False
-            if action.delete_first is not None:
-                await self._remove(owner, action.delete_first, memory)
-                memory.gone.add(action.delete_first.uid)
-                memory.replaced.add(action.delete_first.uid)
-            try:
-                body = await self._cluster.move_last_schedule(
-                    owner.namespace, owner.name, live.resource_version, action.to
-                )
-            except ApiError as error:
-                if not (error.guard_failed or error.not_found):
-                    raise
-                await self._look_again(owner)
-                return True
-            self.store.put_cronjob(body)
-            return True
+            if live is not None:
+                await self._move_last_schedule(owner, live, memory, action)
+            return live is not None
         if not isinstance(resource.spec, Spec):
             return False
         made = await self._plan(resource, resource.spec)
@@ -614,6 +621,27 @@ class Reconciler:
         else:
             memory.refusal = None
         return True
+
+    async def _move_last_schedule(
+        self, owner: Owner, live: CronJobSeen, memory: _Memory, action: MoveLastSchedule
+    ) -> None:
+        former = action.delete_first
+        if action.fires is not None and await self._has_fired(owner, action.fires, former):
+            return
+        if former is not None:
+            await self._remove(owner, former, memory)
+            memory.gone.add(former.uid)
+            memory.replaced.add(former.uid)
+        try:
+            body = await self._cluster.move_last_schedule(
+                owner.namespace, owner.name, live.resource_version, action.to
+            )
+        except ApiError as error:
+            if not (error.guard_failed or error.not_found):
+                raise
+            await self._look_again(owner)
+        else:
+            self.store.put_cronjob(body)
 
     async def _apply(self, owner: Owner, made: Plan, memory: _Memory, *, exists: bool) -> None:
         if not exists:

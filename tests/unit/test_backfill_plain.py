@@ -267,7 +267,7 @@ def test_a_run_that_vanished_counts_as_lost_and_is_fired_again() -> None:
     scene.gone.add(run.uid)
     decision = scene.rest("10:05")
     assert scene.status.history[0].result is Result.LOST
-    assert decision.cronjob == MoveLastSchedule(to=at("09:59:59"))
+    assert decision.cronjob == MoveLastSchedule(to=at("09:59:59"), fires=at("10:00"))
 
 
 def test_a_run_that_vanished_after_its_success_is_not_lost() -> None:
@@ -310,7 +310,7 @@ def test_an_unmarked_slot_is_fired_again_in_the_place_of_its_former_run() -> Non
     scene.rest("11:05")
     mark(scene, "09:45")
     decision = scene.rest("11:06")
-    assert decision.cronjob == MoveLastSchedule(to=at("10:59:59"), delete_first=former)
+    assert decision.cronjob == MoveLastSchedule(to=at("10:59:59"), delete_first=former, fires=at("11:00"))
 
 
 def test_the_success_of_a_run_that_makes_room_is_not_counted_afterwards() -> None:
@@ -378,7 +378,9 @@ def outdated(*, active: bool = False, failed: bool = True, **fields: Any) -> tup
 def test_a_failing_outdated_run_is_fired_again_with_the_new_template() -> None:
     """A failing job gets the mended image at once."""
     scene, run = outdated()
-    assert scene.rest("10:03").cronjob == MoveLastSchedule(to=at("09:59:59"), delete_first=run)
+    assert scene.rest("10:03").cronjob == MoveLastSchedule(
+        to=at("09:59:59"), delete_first=run, fires=at("10:00")
+    )
     scene.remove(run, by_operator=True)
     scene.rest("10:03")
     assert (scene.status.ongoing, scene.status.error_count) == (None, 1)
@@ -471,7 +473,7 @@ def test_a_slot_missed_before_the_cronjob_was_there_is_fired() -> None:
     """The web app's Deployment came late: one late run, as without backfill."""
     scene = plain()
     scene.change_cronjob(created=at("12:20"))
-    assert scene.rest("12:30").cronjob == MoveLastSchedule(to=at("11:59:59"))
+    assert scene.rest("12:30").cronjob == MoveLastSchedule(to=at("11:59:59"), fires=at("12:00"))
 
 
 @pytest.mark.parametrize(

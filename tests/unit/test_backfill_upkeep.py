@@ -239,7 +239,7 @@ def test_firing_a_rolling_slot_again_stays_on_the_grid() -> None:
     scene = rolling()
     scene.change_cronjob(last_schedule=at("10:30"))
     scene.status = Status(settled_through=at("09:45"))
-    assert scene.rest("10:41").cronjob == MoveLastSchedule(to=at("09:45"))
+    assert scene.rest("10:41").cronjob == MoveLastSchedule(to=at("09:45"), fires=at("10:30"))
     scene.change_cronjob(last_schedule=at("09:45"))
     assert scene.rest("10:41").cronjob is None
 
