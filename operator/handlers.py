@@ -87,6 +87,10 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
 async def stop(**_: Any) -> None:
     """Stop; whatever was half done is finished by the next operator."""
     await _operator().stop()
+    for task in asyncio.all_tasks():
+        # Where kopf was stopped in the middle of an event it leaves this behind, and would wait 5 s for it.
+        if task.get_name().startswith("pause-waiter for "):
+            task.cancel()
 
 
 @kopf.on.probe(id="reconciler", errors=kopf.ErrorsMode.PERMANENT)

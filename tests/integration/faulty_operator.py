@@ -2,7 +2,8 @@
 
 OPERATOR_FAULT is `<point>:<before|after>[:<which>[:stop]]`: at the n-th write (from 1) of that kind the process
 kills itself, before the request is sent or after it was answered; with `stop` it only stops (SIGSTOP), as a
-process does whose machine was paused, and the test lets it go on when the world has changed.
+process does whose machine was paused, and the test lets it go on when the world has changed. `none`: no fault.
+OPERATOR_FIRST_LISTING_SECONDS shortens the time after the start in which listings are the first ones.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import crontabber_operator.handlers  # noqa: F401 - registers with kopf
+from crontabber_operator import sweeper
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.manifests import RUN_NOW
 
@@ -99,4 +102,7 @@ def _install(fault: str) -> None:
     setattr(Cluster, name, faulty)
 
 
-_install(os.environ["OPERATOR_FAULT"])
+if os.environ["OPERATOR_FAULT"] != "none":
+    _install(os.environ["OPERATOR_FAULT"])
+if "OPERATOR_FIRST_LISTING_SECONDS" in os.environ:
+    sweeper.FIRST_LISTING = timedelta(seconds=float(os.environ["OPERATOR_FIRST_LISTING_SECONDS"]))

@@ -94,12 +94,16 @@ class OperatorProcess:
         self._process.kill()
         self._process.wait(ENDS_WITHIN_SECONDS)
 
-    def terminate(self) -> tuple[int, float]:
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """End it with SIGTERM, as a rolling update does; return exit code and seconds."""
         began = time.monotonic()
-        self._process.terminate()
+        self._process.send_signal(number)
         code = self._process.wait(ENDS_WITHIN_SECONDS)
         return code, time.monotonic() - began
+
+    def stop(self) -> None:
+        """Stop it (SIGSTOP), as a paused machine does."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """Let it go on after a fault that stopped it (SIGCONT)."""

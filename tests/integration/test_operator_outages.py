@@ -1,0 +1,207 @@
+"""Outages of what is around the operator, and how much it asks of the API server.
+
+These tests stop components that all others need, or count everybody's requests: each runs alone.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from devcluster import Cluster
+from tests.integration.side_by_side import OwnOperators
+from tests.integration.testbed import Body, Requests, Testbed, before, short, written
+
+SLOTS = 4
+ENDS_WITHIN_SECONDS = 4.0
+"""On a free machine it takes one second or two; kopf by itself would wait five for what it leaves behind."""
+MANY = 200
+
+
+def assert_caught_up(bed: Testbed, job: str, count: int) -> None:
+    """Wait until all slots ran; each once, in order, one at a time."""
+    slots = bed.missed_slots(count)
+    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
+    assert bed.good(job) == [short(slot) for slot in slots], bed.report()
+    assert not any(run.overlapped for run in bed.runs(job))
+
+
+def test_api_server_is_restarted_in_the_middle_of_catching_up(bed: Testbed, cluster: Cluster) -> None:
+    """The operator waits for it, and goes on where it was: nothing is lost, nothing runs twice."""
+    slots = bed.missed_slots(SLOTS)
+    bed.control("job", hold=True)
+    job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
+    bed.wait_running(job)
+    cluster.kill("kube-apiserver")
+    # The run ends while nobody can be told.
+    bed.control("job")
+    cluster.start_component("kube-apiserver")
+    assert_caught_up(bed, job, SLOTS)
+
+
+def test_api_server_hangs_in_the_middle_of_catching_up(bed: Testbed, cluster: Cluster) -> None:
+    """Requests that are not answered are not taken for done or failed."""
+    slots = bed.missed_slots(SLOTS)
+    job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
+    bed.wait(lambda: bed.runs(job), "the first slot runs")
+    cluster.pause("kube-apiserver")
+    bed.control("job")
+    cluster.resume("kube-apiserver")
+    assert_caught_up(bed, job, SLOTS)
+
+
+def test_controller_manager_is_restarted_in_the_middle_of_catching_up(bed: Testbed, cluster: Cluster) -> None:
+    """While it is away no Job ends and no pod is made; with it back all goes on."""
+    slots = bed.missed_slots(SLOTS)
+    job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
+    bed.wait(lambda: bed.runs(job), "the first slot runs")
+    cluster.kill("kube-controller-manager")
+    bed.wait(lambda: bed.runs(job)[0].outcome == "good", "the command has ended")
+    cluster.start_component("kube-controller-manager")
+    assert_caught_up(bed, job, SLOTS)
+
+
+def test_deletion_that_no_watch_reported_is_noticed(own: OwnOperators, cluster: Cluster) -> None:
+    """What was deleted while the watches were interrupted for too long is found when they list anew."""
+    bed = own.bed
+    # The first minute's listings are those of the start.
+    operator = own.start(environment={"OPERATOR_FIRST_LISTING_SECONDS": "0"}, fault="none")
+    slots = bed.missed_slots(2)
+    bed.control("running", hold=True)
+    idle = bed.job("idle")
+    running = bed.job("running", backfill=True, annotations={"mark-success": before(slots)})
+    gone = bed.job("gone")
+    for job in (idle, gone):
+        bed.wait_ready(job)
+    bed.wait_running(running)
+    operator.stop()
+    bed.delete("cronjobs", idle)
+    bed.delete("crontabberjobs", gone)
+    bed.delete("jobs", bed.status(running)["ongoing"]["job"])
+    bed.wait(lambda: not bed.list("pods", running), "the pod is gone")
+    # Its memory of changes starts anew: a watch from before must list.
+    cluster.restart("kube-apiserver")
+    operator.go_on()
+    bed.control("running")
+    bed.wait(lambda: bed.find("cronjobs", idle), "the CronJob is made again")
+    status = bed.wait_status(running, missed=0, settledThrough=written(slots[-1]))
+    assert status["history"][-1]["result"] == "Lost"
+    assert bed.find("cronjobs", gone) is None
+
+
+def test_status_edited_to_garbage_does_not_stop_the_job(own: OwnOperators) -> None:
+    """Whatever somebody writes into the status by hand: the job goes on, and the operator with it."""
+    bed = own.bed
+    slots = bed.missed_slots(2)
+    operator = own.start()
+    job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
+    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
+    for count, garbage in enumerate(GARBAGE, start=2):
+        bed.patch("crontabberjobs", job, {"status": garbage}, subresource="status")
+        bed.annotate(job, mark_success=before(slots))
+        wait_good(bed, job, count * len(slots))
+        status = bed.wait_status(job, missed=0, settledThrough=written(slots[-1]), state="Waiting")
+        assert status["history"][0]["slot"] == written(slots[-1])
+    bed.patch("crontabberjobs", job, [{"op": "remove", "path": "/status"}], subresource="status", kind=JSON_PATCH)
+    bed.wait_status(job, state="Waiting", missed=0)
+    assert bed.good(job) == (1 + len(GARBAGE)) * [short(slot) for slot in slots]
+    assert "Traceback" not in operator.log()
+
+
+def wait_good(bed: Testbed, job: str, count: int) -> None:
+    """Wait until so many runs succeeded, in all."""
+    bed.wait(lambda: len(bed.good(job)) >= count, f"{count} runs of {job} are good")
+
+
+JSON_PATCH = "application/json-patch+json"
+LONG_AGO = "0001-01-01T00:00:00Z"
+GARBAGE: list[Body] = [
+    {"errorCount": 2**40, "history": [], "lastError": {"type": "X", "slot": LONG_AGO}},
+    {"settledThrough": "9999-12-31T23:59:59Z", "lastSuccessTime": "9999-12-31T23:59:59Z"},
+    {"settledThrough": LONG_AGO, "lastSuccessTime": LONG_AGO},
+    {
+        "ongoing": {
+            "slot": "2026-01-01T00:00:00Z",
+            "through": "2026-01-01T00:00:00Z",
+            "job": "no-such-job",
+            "uid": "no-such-uid",
+        }
+    },
+    {"lastCommands": [{"id": "1", "name": "no-such-command", "result": "Pending"}], "state": None},
+    {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "X", "lastTransitionTime": LONG_AGO}]},
+]
+
+
+def test_a_run_takes_at_most_three_writes_and_an_idle_job_none(own: OwnOperators, cluster: Cluster) -> None:
+    """Creation, claim with the books of the run before, release; and one to delete what the limits don't keep."""
+    bed = own.bed
+    own.start()
+    first, *slots = bed.missed_slots(9)
+    job = bed.job("job", backfill=True, passLastSuccess=True, annotations={"mark-success": before([first])})
+    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
+    requests = Requests(cluster.audit_log, bed.namespace)
+    bed.annotate(job, mark_success=written(first))
+    wait_good(bed, job, 1 + 2 * len(slots))
+    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]), state="Waiting")
+    limits = bed.wait(lambda: len(bed.list("jobs", job)) == 3 and requests.writes(), "old Jobs are deleted")
+    runs = [one for one in limits if (one.verb, one.resource) != ("delete", "jobs")]
+    commands = 3  # taken, annotation removed, done
+    last_books = 1
+    assert len(runs) <= 3 * len(slots) + commands + last_books, '\n'.join(map(str, runs))
+    assert [one.verb for one in limits].count("delete") <= len(slots)
+    # Another job's whole life shows that time has passed; the idle one asked for nothing meanwhile.
+    idle = Requests(cluster.audit_log, bed.namespace)
+    other = bed.job("other", backfill=True, annotations={"mark-success": before(slots[-3:])})
+    bed.wait_status(other, missed=0, settledThrough=written(slots[-1]))
+    assert [one for one in idle.all() if one.name.startswith(job)] == []
+
+
+def test_restart_with_many_resources_writes_nothing(own: OwnOperators, cluster: Cluster) -> None:
+    """A new operator takes over without a write, with hardly a request; it ends at once at SIGTERM."""
+    bed = own.bed
+    first = own.start()
+    jobs = [
+        bed.job(f"job-{number}", **({"backfill": True} if number % 2 else {})) for number in range(MANY)
+    ]
+    bed.wait(
+        lambda: sum(is_ready(one) for one in bed.list("crontabberjobs")) == MANY, "all are ready", timeout_seconds=120
+    )
+    bed.wait(lambda: len(bed.list("cronjobs")) == MANY, "all have a CronJob")
+    code, seconds = first.terminate()
+    assert (code, seconds < ENDS_WITHIN_SECONDS) == (0, True), seconds
+    assert "Traceback" not in first.log()
+    requests = Requests(cluster.audit_log, bed.namespace)
+    second = own.start()
+    slots = bed.missed_slots(1)
+    bed.annotate(jobs[0], mark_success=before(slots))
+    bed.wait_status(jobs[0], missed=0, settledThrough=written(slots[0]))
+    others = [one for one in requests.all() if not one.name.startswith(jobs[0]) and one.resource != "events"]
+    assert [one for one in others if one.is_write and one.name] == []
+    assert len(others) < 20, others
+    code, seconds = second.terminate()
+    assert (code, seconds < ENDS_WITHIN_SECONDS) == (0, True), seconds
+    assert "Traceback" not in second.log()
+
+
+def is_ready(resource: Body) -> bool:
+    """Tell whether a resource is accepted and scheduled."""
+    conditions = (resource.get("status") or {}).get("conditions") or []
+    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_operator_ends_quickly_in_the_middle_of_work(own: OwnOperators, number: signal.Signals) -> None:
+    """Whatever it is doing, it ends at once, without a traceback, and the next one goes on."""
+    bed = own.bed
+    first = own.start()
+    slots = bed.missed_slots(3)
+    job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
+    bed.wait(lambda: bed.runs(job), "it has begun")
+    code, seconds = first.terminate(number)
+    assert seconds < ENDS_WITHIN_SECONDS
+    assert code == 0
+    assert "Traceback" not in first.log(), first.log_tail()
+    assert "Task was destroyed" not in first.log()
+    own.start()
+    assert_caught_up(bed, job, 3)
