@@ -35,6 +35,7 @@ COMMANDS = (
     Command("crd", "crontabber_operator.crd", "print the CustomResourceDefinition"),
     Command("explain", "crontabber_operator.explain", "tell what a job will do next and why not sooner"),
     Command("state", "crontabber_operator.state_transfer", "save and restore the bookkeeping of jobs"),
+    Command("completion", "crontabber_operator.completion", "print the completion for a shell"),
     Command("migrate", "crontabber_operator.migrate", "turn the original crontabber's jobs into manifests"),
 )
 
@@ -62,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit for --help and for arguments that can't be used, as argparse does.
     """
-    arguments = _parse(sys.argv[1:] if argv is None else list(argv))
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["__complete"]:  # what the shell's completion asks
+        return import_module("crontabber_operator.completion").complete("crontabber", words[1:])  # type: ignore[no-any-return]
+    arguments = _parse(words)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         code = run(arguments)

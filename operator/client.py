@@ -73,6 +73,10 @@ class Client(Cluster):
         """List the CrontabberJobs of a namespace, or of all (None), that the label selector selects."""
         return await self._list(_resources(namespace), {"labelSelector": selector} if selector else {})
 
+    async def namespaces(self) -> list[str]:
+        """List the names of all namespaces."""
+        return sorted(one["metadata"]["name"] for one in await self._list("/api/v1/namespaces", {}))
+
     async def list_jobs(self, namespace: str, name: str) -> list[Body]:
         """List the Jobs of a CrontabberJob."""
         return await self._list(
