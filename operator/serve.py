@@ -39,9 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--health", metavar="[HOST]:PORT", help=f"serve /healthz here; 'off' for not ({DEFAULT_HEALTH})"
     )
-    parser.add_argument(
-        "--log-format", metavar="FORMAT", help="text, or json: one object a line (text)"
-    )
+    parser.add_argument("--log-format", metavar="FORMAT", help="text, or json: one object a line (text)")
     parser.set_defaults(run=run)
 
 

@@ -5,6 +5,8 @@ They don't use the cluster of the operator's tests: the chart brings the CRD, an
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import os
 import subprocess
@@ -26,6 +28,7 @@ CHART = ROOT / "helm"
 IMAGE = "crontabber-operator"
 KUBE_VERSION = "1.34.0"
 """A helm built from its Go module takes itself for Kubernetes 1.20, which the chart refuses."""
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CRONTABBER = Path(sys.executable).with_name("crontabber")
 
 

@@ -83,7 +83,9 @@ def stage(operator_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -
     log = tmp_path_factory.mktemp("operator") / "shared.log"
     api = Api(operator_cluster.kubeconfig)
     with OperatorProcess.start(operator_cluster.kubeconfig, log, namespaces=[f"{SHARED}-*"]) as operator:
-        yield Stage(operator_cluster, api, operator, lambda name: tmp_path_factory.mktemp(name, numbered=False))
+        yield Stage(
+            operator_cluster, api, operator, lambda name: tmp_path_factory.mktemp(name, numbered=False)
+        )
         assert operator.runs, f"the shared operator ended:\n{operator.log_tail()}"
 
 

@@ -31,7 +31,9 @@ _SESSION = f"{os.getpid() % 100_000:x}"
 class OwnOperators:
     """A namespace, and operators that a test starts and ends itself."""
 
-    def __init__(self, cluster: Cluster, bed: Callable[[Callable[[], list[OperatorProcess]]], Testbed]) -> None:
+    def __init__(
+        self, cluster: Cluster, bed: Callable[[Callable[[], list[OperatorProcess]]], Testbed]
+    ) -> None:
         """Make the namespace."""
         self._cluster = cluster
         self._stack = ExitStack()

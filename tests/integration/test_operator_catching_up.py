@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_first_failure_holds_back_later_slots_until_its_retry_succeeds(bed: Test
     assert [run.run_time for run in runs] == [short(slot) for slot in ran]
     assert bed.good(job) == [short(slot) for slot in slots]
     assert not any(run.overlapped for run in runs)
-    waits = [later.started - (earlier.ended or 0) for earlier, later in zip(runs[2:5], runs[3:6], strict=True)]
+    waits = [later.started - (earlier.ended or 0) for earlier, later in pairwise(runs[2:6])]
     # The end of a run is known in whole seconds.
     assert all(wait > delay - 1 for wait, delay in zip(waits, (1, 2, 4), strict=True)), waits
     attempts = [entry["attempt"] for entry in status["history"] if entry["slot"] == written(slots[2])]

@@ -13,9 +13,7 @@ from tests.integration.testbed import PREFIX, Body, Testbed, before, now, short,
 pytestmark = pytest.mark.side_by_side
 
 FAULTS = [
-    f"{point}:{when}"
-    for point in ("pending", "removal", "run-now")
-    for when in ("before", "after")
+    f"{point}:{when}" for point in ("pending", "removal", "run-now") for when in ("before", "after")
 ] + [f"done:{when}:{which}" for when in ("before", "after") for which in (1, 2, 3)]
 
 
@@ -217,7 +215,8 @@ def test_command_with_an_id_is_done_once(bed: Testbed) -> None:
     for number, command_id in enumerate(("a", "a", "b")):
         bed.annotate(job, run_now=f"--number={number}", command_id=command_id)
         bed.wait(
-            lambda: not (bed.resource(job)["metadata"].get("annotations") or {}), "the annotations are removed"
+            lambda: not (bed.resource(job)["metadata"].get("annotations") or {}),
+            "the annotations are removed",
         )
     bed.wait(lambda: len(bed.runs(job)) == 2, "two runs")
     assert {run.argv[-1] for run in bed.runs(job)} == {"--number=0", "--number=2"}

@@ -50,7 +50,11 @@ def test_killed_around_a_write_of_the_fence(own: OwnOperators, fault: str, which
     bed = own.bed
     slots = bed.missed_slots(3)
     job = bed.job(
-        "job", backfill=True, passLastSuccess=True, retryDelaySeconds=1, annotations={"mark-success": before(slots)}
+        "job",
+        backfill=True,
+        passLastSuccess=True,
+        retryDelaySeconds=1,
+        annotations={"mark-success": before(slots)},
     )
     bed.control(job, failures={short(slots[1]): 1})
     wait_killed(bed, own.start(f"{fault}:{which}"))

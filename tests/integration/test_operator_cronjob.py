@@ -31,7 +31,11 @@ def assert_invalid(bed: Testbed, job: str, *said: str) -> None:
     ("wrong", "right", "said"),
     [
         ({"schedule": "30-10 * * * *"}, {"schedule": "1 * * * *"}, ["spec.schedule", "30-10"]),
-        ({"timeZone": "Europe/Atlantis"}, {"timeZone": "Europe/Berlin"}, ["spec.timeZone", "Europe/Atlantis"]),
+        (
+            {"timeZone": "Europe/Atlantis"},
+            {"timeZone": "Europe/Berlin"},
+            ["spec.timeZone", "Europe/Atlantis"],
+        ),
     ],
     ids=["cron text", "time zone"],
 )
@@ -129,7 +133,15 @@ def assert_conflict(bed: Testbed, job: str) -> None:
         [{"op": "remove", "path": "/metadata/annotations/crontabber.dev~1hash"}],
         None,
     ],
-    ids=["field edited", "field added", "suspended", "list entry added", "label removed", "hash removed", "deleted"],
+    ids=[
+        "field edited",
+        "field added",
+        "suspended",
+        "list entry added",
+        "label removed",
+        "hash removed",
+        "deleted",
+    ],
 )
 def test_drift_of_the_cronjob_is_repaired(bed: Testbed, edit: list[Body] | None) -> None:
     """Whatever somebody does to the CronJob, within seconds it is again what the resource asks for."""

@@ -103,7 +103,9 @@ def test_status_edited_to_garbage_does_not_stop_the_job(own: OwnOperators) -> No
         wait_good(bed, job, count * len(slots))
         status = bed.wait_status(job, missed=0, settledThrough=written(slots[-1]), state="Waiting")
         assert status["history"][0]["slot"] == written(slots[-1])
-    bed.patch("crontabberjobs", job, [{"op": "remove", "path": "/status"}], subresource="status", kind=JSON_PATCH)
+    bed.patch(
+        "crontabberjobs", job, [{"op": "remove", "path": "/status"}], subresource="status", kind=JSON_PATCH
+    )
     bed.wait_status(job, state="Waiting", missed=0)
     assert bed.good(job) == (1 + len(GARBAGE)) * [short(slot) for slot in slots]
     assert "Traceback" not in operator.log()
@@ -140,6 +142,7 @@ def test_a_run_takes_at_most_three_writes_and_an_idle_job_none(own: OwnOperators
     first, *slots = bed.missed_slots(9)
     job = bed.job("job", backfill=True, passLastSuccess=True, annotations={"mark-success": before([first])})
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
+    bed.wait(lambda: len(bed.list("jobs", job)) == 3, "old Jobs are deleted")
     requests = Requests(cluster.audit_log, bed.namespace)
     bed.annotate(job, mark_success=written(first))
     wait_good(bed, job, 1 + 2 * len(slots))
@@ -148,7 +151,7 @@ def test_a_run_takes_at_most_three_writes_and_an_idle_job_none(own: OwnOperators
     runs = [one for one in limits if (one.verb, one.resource) != ("delete", "jobs")]
     commands = 3  # taken, annotation removed, done
     last_books = 1
-    assert len(runs) <= 3 * len(slots) + commands + last_books, '\n'.join(map(str, runs))
+    assert len(runs) <= 3 * len(slots) + commands + last_books, "\n".join(map(str, runs))
     assert [one.verb for one in limits].count("delete") <= len(slots)
     # Another job's whole life shows that time has passed; the idle one asked for nothing meanwhile.
     idle = Requests(cluster.audit_log, bed.namespace)
@@ -161,11 +164,11 @@ def test_restart_with_many_resources_writes_nothing(own: OwnOperators, cluster: 
     """A new operator takes over without a write, with hardly a request; it ends at once at SIGTERM."""
     bed = own.bed
     first = own.start()
-    jobs = [
-        bed.job(f"job-{number}", **({"backfill": True} if number % 2 else {})) for number in range(MANY)
-    ]
+    jobs = [bed.job(f"job-{number}", **({"backfill": True} if number % 2 else {})) for number in range(MANY)]
     bed.wait(
-        lambda: sum(is_ready(one) for one in bed.list("crontabberjobs")) == MANY, "all are ready", timeout_seconds=120
+        lambda: sum(is_ready(one) for one in bed.list("crontabberjobs")) == MANY,
+        "all are ready",
+        timeout_seconds=120,
     )
     bed.wait(lambda: len(bed.list("cronjobs")) == MANY, "all have a CronJob")
     code, seconds = first.terminate()

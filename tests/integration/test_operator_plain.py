@@ -50,7 +50,10 @@ def test_plain_job_gives_a_slot_up_at_its_retry_limit(bed: Testbed) -> None:
     job = bed.job("job", retryLimit=0, annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, skipped=1, missed=0)
     assert status["errorCount"] == 1
-    assert (status["lastError"]["type"], status["lastError"]["value"]) == ("CommandError", "no such signature")
+    assert (status["lastError"]["type"], status["lastError"]["value"]) == (
+        "CommandError",
+        "no such signature",
+    )
     assert status["history"][0]["result"] == "Failed"
     assert len(bed.runs(job)) == 1
 
@@ -106,8 +109,10 @@ def test_plain_history_is_pruned_to_its_limits(bed: Testbed) -> None:
     )
     assert status["missed"] == 0
     bed.wait(
-        lambda: [one["metadata"]["uid"] for one in bed.list("jobs", job)] != [first[0]["metadata"]["uid"]]
-        and len(bed.list("jobs", job)) == 1,
+        lambda: (
+            [one["metadata"]["uid"] for one in bed.list("jobs", job)] != [first[0]["metadata"]["uid"]]
+            and len(bed.list("jobs", job)) == 1
+        ),
         "only the newest finished Job is left",
     )
     assert status["lastSuccessTime"] <= written(now())

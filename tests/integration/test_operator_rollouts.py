@@ -65,7 +65,9 @@ def wait_rolled_out(bed: Testbed, version: str, job: str = "job") -> None:
 
     def holds() -> bool:
         status = bed.get("deployments", "webapp").get("status") or {}
-        complete = status.get("availableReplicas") == status.get("updatedReplicas") == status.get("replicas") == 1
+        complete = (
+            status.get("availableReplicas") == status.get("updatedReplicas") == status.get("replicas") == 1
+        )
         return complete and (bed.find("cronjobs", job) is None or cronjob_version(bed, job) == version)
 
     bed.wait(holds, f"{version} is rolled out and the CronJob follows")
@@ -170,7 +172,9 @@ def test_suspended_job_with_an_outdated_image_is_replaced(bed: Testbed) -> None:
     ahead = bed.wait(lambda: next(iter(suspended(bed, job)), None), "the next run is made ahead")
     deploy(bed, "v2")
     bed.wait(
-        lambda: [variables(one["spec"]["template"]["spec"])["VERSION"] for one in suspended(bed, job)] == ["v2"],
+        lambda: (
+            [variables(one["spec"]["template"]["spec"])["VERSION"] for one in suspended(bed, job)] == ["v2"]
+        ),
         "the next run has the new image",
     )
     assert ahead["metadata"]["uid"] not in {one["metadata"]["uid"] for one in bed.list("jobs", job)}

@@ -114,7 +114,9 @@ def test_editing_the_schedule_invents_no_run(bed: Testbed, fields: Body) -> None
     run_once(bed, job)
     edited = hourly_ten_minutes_ago()
     bed.change(job, schedule=edited)
-    bed.wait(lambda: bed.get("cronjobs", job)["spec"]["schedule"] == edited, "the CronJob has the new schedule")
+    bed.wait(
+        lambda: bed.get("cronjobs", job)["spec"]["schedule"] == edited, "the CronJob has the new schedule"
+    )
     status = bed.wait_status(job, schedule=edited, missed=0)
     assert status["nextRunTime"] > written(now())
     slot = now().replace(second=0) - timedelta(minutes=10)
@@ -282,7 +284,9 @@ def test_native_slot_runs_and_is_recorded(bed: Testbed, fields: Body) -> None:
     job = bed.job("job", schedule=EVERY_MINUTE, **fields)
     bed.wait_ready(job)
     status = bed.wait(
-        lambda: bed.status(job).get("history") and bed.status(job), "the next minute is run", timeout_seconds=90
+        lambda: bed.status(job).get("history") and bed.status(job),
+        "the next minute is run",
+        timeout_seconds=90,
     )
     bed.change(job, suspend=True)
     assert status["history"][0]["result"] == "Succeeded"

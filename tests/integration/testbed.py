@@ -232,7 +232,12 @@ class Testbed:
     # --- CrontabberJobs ----------------------------------------------------------------------------------
 
     def job(
-        self, name: str, *, annotations: Mapping[str, str] | None = None, env: Mapping[str, str] = {}, **spec: Any
+        self,
+        name: str,
+        *,
+        annotations: Mapping[str, str] | None = None,
+        env: Mapping[str, str] = {},
+        **spec: Any,
     ) -> str:
         """Create a CrontabberJob that runs the tests' command; return its name.
 
@@ -424,7 +429,9 @@ def _shown(resource: Body) -> Body:
 
 def _line(body: Body) -> str:
     spec, status = body.get("spec") or {}, body.get("status") or {}
-    shown = {key: status[key] for key in ("active", "failed", "succeeded", "phase", "reason") if key in status}
+    shown = {
+        key: status[key] for key in ("active", "failed", "succeeded", "phase", "reason") if key in status
+    }
     for key in ("lastScheduleTime", "lastSuccessfulTime", "startTime", "completionTime"):
         if key in status:
             shown[key] = status[key]
