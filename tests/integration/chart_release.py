@@ -73,15 +73,16 @@ def helm(*arguments: str, kubeconfig: Path | None = None, timeout_seconds: float
 
 def render(*arguments: str, namespace: str = "ops", values: Body | None = None) -> list[Body]:
     """Return what `helm template` makes of the chart, tests included. Raises HelmError."""
-    given = (
-        [] if values is None else [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
-    )
-    text = helm(
-        *("template", "crontabber", str(CHART), "--namespace", namespace, "--kube-version", KUBE_VERSION),
-        *given,
-        *arguments,
-    )
-    return [one for one in yaml.safe_load_all(text) if one]
+    given = [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
+    return copy.deepcopy(_rendered(namespace, *given, *arguments))
+
+
+@functools.cache
+def _rendered(namespace: str, *arguments: str) -> list[Body]:
+    """Render once for each set of values: the CRD takes a second to read."""
+    fixed = ("template", "crontabber", str(CHART), "--namespace", namespace, "--kube-version", KUBE_VERSION)
+    documents = yaml.load_all(helm(*fixed, *arguments), Loader=_LOADER)
+    return [one for one in documents if one]
 
 
 @dataclass(frozen=True, order=True)

@@ -1,0 +1,467 @@
+"""The Helm chart, by what it renders: nothing here asks a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from crontabber_operator import serve
+from crontabber_operator.models import GROUP, KIND, VERSION
+from crontabber_operator.settings import Settings
+from tests.integration.chart_release import CHART, KUBE_VERSION, ROOT, HelmError, helm, render, rights
+
+Body = dict[str, Any]
+pytestmark = pytest.mark.timeout(900)  # helm may have to be built first
+
+API = f"--api-versions={GROUP}/{VERSION}/{KIND}"
+EVERYTHING: Body = {
+    "commonLabels": {"team": "web"},
+    "crds.annotations": {"note": "x"},
+    "image.digest": f"sha256:{'a' * 64}",
+    "image.pullSecrets": [{"name": "registry"}],
+    "commandPolicy.enabled": True,
+    "podDisruptionBudget.enabled": True,
+    "networkPolicy.enabled": True,
+    "networkPolicy.apiServerCIDRs": ["10.0.0.1/32"],
+    "networkPolicy.extraEgress": [{"ports": [{"port": 3128}]}],
+    "networkPolicy.extraIngress": [{"ports": [{"port": 8080}]}],
+    "serviceAccount.annotations": {"note": "x"},
+    "deploymentAnnotations": {"note": "x"},
+    "podAnnotations": {"note": "x"},
+    "podLabels": {"tier": "ops"},
+    "priorityClassName": "system-cluster-critical",
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "ops", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+    ],
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+    "extraVolumes": [{"name": "tmp", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    "jobDefaults": {"webapp": {"name": "site"}, "frequency": "1d"},
+    "jobs": {
+        "clearsessions": {"spec": {"command": "clearsessions"}},
+        "hourly": {
+            "namespace": "site",
+            "annotations": {"helm.sh/resource-policy": "keep"},
+            "labels": {"team": "data"},
+            "spec": {"command": "work", "frequency": "1h"},
+        },
+    },
+    "extraObjects": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}},
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",
+    ],
+}
+"""Values that turn on everything."""
+
+
+def kinds(objects: list[Body]) -> list[str]:
+    """Return the kinds, hooks aside."""
+    return sorted(one["kind"] for one in objects if not is_hook(one))
+
+
+def is_hook(one: Body) -> bool:
+    """Tell whether an object is `helm test`'s."""
+    return "helm.sh/hook" in (one["metadata"].get("annotations") or {})
+
+
+def find(objects: list[Body], kind: str, name: str = "") -> Body:
+    """Return the one object of this kind, hooks aside."""
+    found = [
+        one
+        for one in objects
+        if one["kind"] == kind and not is_hook(one) and (not name or one["metadata"]["name"] == name)
+    ]
+    assert len(found) == 1, f"{kind} {name}: {len(found)}"
+    return found[0]
+
+
+def container(objects: list[Body]) -> Body:
+    """Return the operator's container."""
+    found: Body = find(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+# --- What is in it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
+def test_lint_is_content(values: Body) -> None:
+    """`helm lint --strict` has no complaint."""
+    given = [f"--set-json={key}={json.dumps(value)}" for key, value in values.items() if key != "jobs"]
+    assert "0 chart(s) failed" in helm(
+        "lint", "--strict", str(CHART), f"--kube-version={KUBE_VERSION}", *given
+    )
+
+
+def test_by_default_there_is_what_it_takes_and_no_more() -> None:
+    """One operator for the whole cluster, its rights, the CRD, and the roles for people."""
+    assert kinds(render()) == [
+        "ClusterRole",
+        "ClusterRole",
+        "ClusterRole",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "Deployment",
+        "ServiceAccount",
+    ]
+
+
+def test_everything_can_be_turned_on_at_once() -> None:
+    """All options together give well-formed objects, each named once."""
+    objects = render(API, values=EVERYTHING)
+    names = [
+        (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"], is_hook(one))
+        for one in objects
+    ]
+    assert len(names) == len(set(names))
+    wanted = {
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "ValidatingAdmissionPolicy",
+        "CrontabberJob",
+        "ConfigMap",
+    }
+    assert wanted <= set(kinds(objects))
+    for one in objects:
+        if one["kind"] != "ConfigMap":
+            labels = one["metadata"]["labels"]
+            assert labels["app.kubernetes.io/part-of"] == "crontabber"
+            assert labels["team"] in ("web", "data")
+
+
+def test_everything_can_be_turned_off() -> None:
+    """Without CRD, roles and service account only the Deployment is left."""
+    off = ["crds.enabled", "rbac.create", "rbac.userRoles", "serviceAccount.create"]
+    objects = render(values=dict.fromkeys(off, False))
+    assert kinds(objects) == ["Deployment"]
+    assert find(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "default"
+
+
+def test_versions_are_those_of_the_project() -> None:
+    """Chart, appVersion and VERSION move together."""
+    version = (ROOT / "VERSION").read_text(encoding="utf-8").strip()
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert chart["appVersion"] == version
+    assert chart["version"] == version
+    assert f":{version}\n" in chart["annotations"]["artifacthub.io/images"]
+
+
+def test_package_holds_what_templates_read() -> None:
+    """The files that templates read are in the package; the generator is not."""
+    shown = helm("show", "all", str(CHART))
+    assert "values.schema.json" not in shown
+    ignored = (CHART / ".helmignore").read_text(encoding="utf-8").splitlines()
+    assert "generate.py" in ignored
+    assert not any(line.startswith("files") for line in ignored)
+
+
+# --- The CRD ---------------------------------------------------------------------------------------------
+
+
+def test_crd_is_that_of_the_source() -> None:
+    """Through Helm's templates the CRD comes out as it went in."""
+    source = yaml.safe_load((ROOT / "crds" / "crontabberjobs.yaml").read_text(encoding="utf-8"))
+    crd = find(render(), "CustomResourceDefinition")
+    assert crd["spec"] == source["spec"]
+    assert crd["metadata"]["name"] == source["metadata"]["name"]
+
+
+def test_crd_outlives_the_release_unless_told_otherwise() -> None:
+    """Uninstalling must not delete every job of the cluster."""
+    keep = "helm.sh/resource-policy"
+    assert find(render(), "CustomResourceDefinition")["metadata"]["annotations"][keep] == "keep"
+    values = {"crds.keep": False, "crds.annotations": {"a": "b"}}
+    assert find(render(values=values), "CustomResourceDefinition")["metadata"]["annotations"] == {"a": "b"}
+
+
+# --- The operator ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, {}),
+        ({"watchNamespaces": ["a", "b"]}, {"namespace": "a,b"}),
+        ({"webapp.name": "site", "log.format": "json"}, {"webapp": "deployment/site", "log-format": "json"}),
+    ],
+    ids=["default", "namespaces", "webapp"],
+)
+def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, str]) -> None:
+    """The operator takes the arguments that the chart gives, and understands what was meant."""
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    given = vars(parser.parse_args(container(render(values=values))["args"]))
+    flags = {name: given[name.replace("-", "_")] for name in serve.FLAGS}
+    if flags["namespace"] is not None:
+        flags["namespace"] = ",".join(flags["namespace"])
+    assert Settings.read(flags, {}) == Settings.read(expected, {})
+
+
+def test_probes_ask_the_port_that_is_served() -> None:
+    """Changing the health port changes probe, port and argument together."""
+    operator = container(render(values={"health.port": 9999}))
+    assert "--health=:9999" in operator["args"]
+    assert operator["ports"] == [{"name": "health", "containerPort": 9999, "protocol": "TCP"}]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert operator[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+
+
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ({}, "crontabber-operator:0.1.0"),
+        ({"image.tag": "1.2"}, "crontabber-operator:1.2"),
+        (
+            {"image.tag": "1.2", "image.digest": f"sha256:{'b' * 64}"},
+            f"crontabber-operator@sha256:{'b' * 64}",
+        ),
+    ],
+    ids=["version", "tag", "digest"],
+)
+def test_digest_decides_over_tag_and_tag_over_version(values: Body, image: str) -> None:
+    """The same image is used by the operator and by the test's pods."""
+    objects = render(values=values)
+    assert container(objects)["image"] == image
+    test_pod = next(one for one in objects if one["kind"] == "Pod")
+    test_job = next(one for one in objects if one["kind"] == KIND)
+    assert test_pod["spec"]["containers"][0]["image"] == image
+    assert test_job["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
+def pod_specs(objects: list[Body]) -> Iterator[Body]:
+    """Yield the pod of each object that makes some."""
+    for one in objects:
+        if one["kind"] == "Pod":
+            yield one["spec"]
+        elif "template" in one["spec"] if "spec" in one else False:
+            yield one["spec"]["template"]["spec"]
+
+
+def test_pods_are_restricted_and_tokens_are_given_where_needed() -> None:
+    """Each pod of the chart is as restricted as Kubernetes' standards ask for."""
+    specs = list(pod_specs(render()))
+    assert len(specs) == 3
+    for spec in specs:
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 10_000
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for one in spec["containers"]:
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+            assert one["resources"]["limits"]["memory"]
+    assert [spec["automountServiceAccountToken"] for spec in specs].count(True) == 2
+    assert find(render(), "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_test_pod_is_not_taken_for_the_operator() -> None:
+    """The Deployment, the PodDisruptionBudget and the NetworkPolicy select the operator's pod alone."""
+    objects = render(API, values=EVERYTHING)
+    selectors = [
+        find(objects, "Deployment")["spec"]["selector"]["matchLabels"],
+        find(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        find(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ]
+    operator = find(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    test_pod = next(one for one in objects if one["kind"] == "Pod")["metadata"]["labels"]
+    for selector in selectors:
+        assert selector.items() <= operator.items()
+        assert not selector.items() <= test_pod.items()
+
+
+def test_a_new_chart_version_alone_restarts_nothing() -> None:
+    """The pod template carries no chart version."""
+    template = find(render(), "Deployment")["spec"]["template"]
+    assert set(template["metadata"]["labels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+# --- Rights ----------------------------------------------------------------------------------------------
+
+
+def test_namespaced_mode_has_a_role_in_each_namespace_and_nothing_for_the_cluster() -> None:
+    """The same rights as cluster-wide, less the CRDs', in the named namespaces only."""
+    objects = render(values={"watchNamespaces": ["a", "b"], "rbac.userRoles": False})
+    assert not {"ClusterRole", "ClusterRoleBinding"} & set(kinds(objects))
+    roles = [one for one in objects if one["kind"] == "Role" and not is_hook(one)]
+    assert [one["metadata"]["namespace"] for one in roles] == ["a", "b"]
+    whole = rights(find(render(), "ClusterRole", "ops-crontabber")["rules"])
+    for role in roles:
+        assert rights(role["rules"]) == {one for one in whole if one.resource != "customresourcedefinitions"}
+    bindings = [one for one in objects if one["kind"] == "RoleBinding" and not is_hook(one)]
+    subject = {"kind": "ServiceAccount", "name": "crontabber", "namespace": "ops"}
+    assert [one["subjects"] for one in bindings] == [[subject], [subject]]
+
+
+def test_no_right_is_a_wildcard_and_no_secret_is_read() -> None:
+    """The operator never needs Secrets, ConfigMaps or impersonation."""
+    for right in rights(find(render(), "ClusterRole", "ops-crontabber")["rules"]):
+        assert "*" not in (right.group, right.resource, right.verb)
+        assert right.resource not in ("secrets", "configmaps", "serviceaccounts", "pods/exec")
+        assert right.group != "rbac.authorization.k8s.io"
+
+
+def test_people_get_rights_by_the_roles_that_they_have() -> None:
+    """`view` reads, `edit` changes and runs, `admin` marks and resets too."""
+    objects = render()
+    verbs = {
+        which: rights(find(objects, "ClusterRole", f"ops-crontabber-{which}")["rules"])
+        for which in ("view", "edit", "admin")
+    }
+    assert {one.verb for one in verbs["view"]} == {"get", "list", "watch"}
+    assert {one.verb for one in verbs["edit"]} == {
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "deletecollection",
+        "run",
+    }
+    assert {one.verb for one in verbs["admin"]} == {"mark", "reset"}
+    assert all(one.group == GROUP for each in verbs.values() for one in each)
+    for which in verbs:
+        labels = find(objects, "ClusterRole", f"ops-crontabber-{which}")["metadata"]["labels"]
+        assert labels[f"rbac.authorization.k8s.io/aggregate-to-{which}"] == "true"
+
+
+def test_releases_of_one_name_in_two_namespaces_do_not_meet() -> None:
+    """Cluster-wide objects are called after the namespace too."""
+    given = {"crds.enabled": False, "commandPolicy.enabled": True}
+    names = [
+        {
+            (one["kind"], one["metadata"]["name"])
+            for one in render(namespace=namespace, values=given)
+            if "namespace" not in one["metadata"]
+        }
+        for namespace in ("a", "b")
+    ]
+    assert names[0]
+    assert not names[0] & names[1]
+
+
+# --- Jobs from values ------------------------------------------------------------------------------------
+
+
+def test_jobs_of_values_take_defaults_and_may_differ() -> None:
+    """What a job says itself wins over jobDefaults."""
+    objects = render(API, values=EVERYTHING)
+    daily, hourly = find(objects, KIND, "clearsessions"), find(objects, KIND, "hourly")
+    assert daily["spec"] == {"command": "clearsessions", "frequency": "1d", "webapp": {"name": "site"}}
+    assert daily["metadata"]["namespace"] == "ops"
+    assert hourly["spec"] == {"command": "work", "frequency": "1h", "webapp": {"name": "site"}}
+    assert hourly["metadata"]["namespace"] == "site"
+    assert hourly["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_jobs_of_values_before_the_crd_are_refused_with_the_way_out() -> None:
+    """Helm can't create objects of a kind that comes with the same release: it is said, and not left out in silence."""
+    with pytest.raises(HelmError, match="Install the release without jobs first, then upgrade it with them"):
+        render(values={"jobs": {"a": {"spec": {"command": "a"}}}})
+
+
+# --- helm test -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("watched", "namespace"), [([], "ops"), (["a", "ops"], "ops"), (["a", "b"], "a")], ids=str
+)
+def test_helm_test_runs_where_the_operator_serves(watched: list[str], namespace: str) -> None:
+    """The test's job is made in a namespace whose jobs run."""
+    hooks = [one for one in render(values={"watchNamespaces": watched}) if is_hook(one)]
+    assert {one["metadata"]["namespace"] for one in hooks} == {namespace}
+    assert {one["kind"] for one in hooks} == {"ServiceAccount", "Role", "RoleBinding", KIND, "Pod"}
+    for one in hooks:
+        assert "hook-succeeded" in one["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+
+
+# --- Wrong values ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("replicas", 1),
+        ("replicaCount", 2),
+        ("replicaCount", "1"),
+        ("image.pullpolicy", "Always"),
+        ("image.pullPolicy", "always"),
+        ("image.digest", "abc"),
+        ("image.repository", "a@sha256:b"),
+        ("image.pullSecrets", ["registry"]),
+        ("crds.install", True),
+        ("crds.keep", "yes"),
+        ("rbac.clusterRole", True),
+        ("serviceAccount.annotation", {}),
+        ("watchNamespaces", "a"),
+        ("watchNamespaces", ["team-*"]),
+        ("watchNamespace", ["a"]),
+        ("webapp.kind", "StatefulSet"),
+        ("webapp.name", ""),
+        ("log.format", "xml"),
+        ("health.port", 70_000),
+        ("livenessProbe.httpGet", {}),
+        ("resources.limit", {}),
+        ("strategy.type", "Rolling"),
+        ("affinity.podAffinty", {}),
+        ("extraEnv", [{"name": "A", "vaule": "b"}]),
+        ("extraArgs", "--webapp"),
+        ("podDisruptionBudget.minAvailable", 1),
+        ("networkPolicy.apiServerPorts", []),
+        ("networkPolicy.apiServerCIDRs", ["10.0.0.1"]),
+        ("commandPolicy.validationActions", ["Refuse"]),
+        ("jobs", {"a": {"specs": {}}}),
+        ("jobs", {"A": {"spec": {}}}),
+        ("jobs", {"a" * 49: {"spec": {}}}),
+        ("nodeSelector", {"a": True}),
+        ("tolerations", {}),
+        ("extraObjects", [1]),
+    ],
+    ids=lambda value: json.dumps(value)[:40],
+)
+def test_a_typo_in_values_is_refused(key: str, value: Any) -> None:
+    """What the chart doesn't know, or can't use, fails the installation and is named."""
+    with pytest.raises(HelmError, match="values don't meet the specifications of the schema"):
+        render(values={key: value})
+
+
+def test_a_parent_chart_may_give_what_helm_gives() -> None:
+    """As a subchart it gets `global`, and `enabled` where that is its condition."""
+    assert kinds(render(values={"global": {"x": 1}, "enabled": True})) == kinds(render())
+
+
+def test_schema_and_values_know_the_same_keys() -> None:
+    """A value is in both files: else it could not be set, or would do nothing."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    assert set(schema["properties"]) - {"global", "enabled"} == set(values)
+    optional = {"strategy.rollingUpdate", "resources.claims"}
+    for key, part in schema["properties"].items():
+        own = set(part.get("properties", {}))
+        if own and values[key]:
+            missing = {f"{key}.{name}" for name in own ^ set(values[key])}
+            assert missing <= optional, key
+
+
+def test_each_value_is_read_by_a_template() -> None:
+    """No value does nothing."""
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in (CHART / "templates").rglob("*") if path.is_file()
+    )
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    for key, value in values.items():
+        whole = f".Values.{key}" in text or f'"{key}"' in text
+        parts = value if isinstance(value, dict) and f"toYaml .Values.{key} " not in text else {}
+        assert whole, key
+        for part in parts if f"with .Values.{key}" not in text and not key.endswith("Probe") else ():
+            assert f".Values.{key}.{part}" in text, f"{key}.{part}"
