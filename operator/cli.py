@@ -36,6 +36,7 @@ COMMANDS = (
     Command("explain", "crontabber_operator.explain", "tell what a job will do next and why not sooner"),
     Command("state", "crontabber_operator.state_transfer", "save and restore the bookkeeping of jobs"),
     Command("completion", "crontabber_operator.completion", "print the completion for a shell"),
+    Command("run-local", "crontabber_operator.run_local", "run jobs on this machine, without Kubernetes"),
     Command("migrate", "crontabber_operator.migrate", "turn the original crontabber's jobs into manifests"),
 )
 

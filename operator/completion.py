@@ -39,7 +39,7 @@ _{function}() {{
 compdef _{function} {program}
 """
 _FISH = """\
-complete -c {program} -f -a '({program} __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+complete -c {program} -a '({program} __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
 """
 _TEXTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 _EPILOGS = {

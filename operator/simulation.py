@@ -59,6 +59,8 @@ class SimulatedJob:
     runs: dict[str, Run] = field(default_factory=dict)
     cronjob: CronJobSeen | None = None
     evidence: dict[str, Evidence] = field(default_factory=dict)
+    next_pod: dict[str, datetime] = field(default_factory=dict)
+    """When the Job controller makes a plain run's next pod, by uid."""
     annotations: dict[str, str] = field(default_factory=dict)
     hold: Hold = lambda _slot: None
     wake_at: datetime | None = None
@@ -66,8 +68,6 @@ class SimulatedJob:
     """The newest one, with nothing left to do."""
     _gone: set[str] = field(default_factory=set)
     _replaced: set[str] = field(default_factory=set)
-    _next_pod: dict[str, datetime] = field(default_factory=dict)
-    """When the Job controller makes a plain run's next pod, by uid."""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     @property
@@ -87,20 +87,26 @@ class SimulatedJob:
             hold=self.hold,
         )
 
+    def do_commands(self, now: datetime) -> list[Start]:
+        """Do the commands that were given; return those of run-now."""
+        started: list[Start] = []
+        for _ in range(STEPS_MAX):
+            step = commands.next_step(self.job, self.annotations, self.observed(), now)
+            if step is None:
+                break
+            started += self._do_command(step, now)
+        return started
+
     def advance(self, now: datetime) -> list[Start]:
         """Do all that is to be done at `now`; return the commands that start."""
-        started = self._make_pods(now)
+        started = [*self._make_pods(now), *self.do_commands(now)]
         for _ in range(STEPS_MAX):
             started += self._fire(now)
-            step = commands.next_step(self.job, self.annotations, self.observed(), now)
-            if step is not None:
-                started += self._do_command(step, now)
-                continue
             decision = decide(self.job, self.observed(), now)
             if not self._carry_out(decision, now, started):
                 self.decision = decision
                 break
-        times = [self.decision.wake_at, *self._next_pod.values()]
+        times = [self.decision.wake_at, *self.next_pod.values()]
         self.wake_at = min((time for time in times if time is not None), default=None)
         return started
 
@@ -123,7 +129,7 @@ class SimulatedJob:
             seconds = min(
                 FIRST_BACKOFF_SECONDS * 2 ** min(failed.failed_pods - 1, 16), LONGEST_BACKOFF_SECONDS
             )
-            self._next_pod[uid] = at + timedelta(seconds=seconds)
+            self.next_pod[uid] = at + timedelta(seconds=seconds)
             self.runs[uid] = failed
         else:
             self.runs[uid] = replace(failed, finished=at, reason="BackoffLimitExceeded")
@@ -133,7 +139,7 @@ class SimulatedJob:
         run = self.runs.get(uid)
         if run is not None and run.kind is RunKind.NATIVE and not run.attempt:
             self.runs[uid] = replace(run, active=False)
-            self._next_pod[uid] = now
+            self.next_pod[uid] = now
         elif run is not None:
             self._remove(uid)
 
@@ -142,12 +148,12 @@ class SimulatedJob:
     def _make_pods(self, now: datetime) -> list[Start]:
         """Be the Job controller: a plain run's failed pod is made anew after a while."""
         started = []
-        for uid, at in list(self._next_pod.items()):
+        for uid, at in list(self.next_pod.items()):
             run = self.runs.get(uid)
             if run is None or run.finished is not None:
-                del self._next_pod[uid]
+                del self.next_pod[uid]
             elif at <= now:
-                del self._next_pod[uid]
+                del self.next_pod[uid]
                 self.runs[uid] = replace(run, active=True)
                 started.append(Start(uid, run.slot, run.failed_pods + 1, "", ""))
         return started
