@@ -39,6 +39,7 @@ _PAIR = re.compile(
     rf"(?P<head>(?:{_NAMES}){_TO_VALUE}(?:SecretStr\(|\\{{1,3}}(?=[\"']))?)(?P<value>{_QUOTED}|[^\s&\"'<>]+)",
     re.IGNORECASE | re.MULTILINE,
 )
+_LITERAL = re.compile(_QUOTED)
 _PAIR_IN_SOURCE = re.compile(rf"(?P<head>(?:{_NAMES}){_TO_VALUE})(?P<value>{_QUOTED})", re.IGNORECASE)
 _HEADER = re.compile(
     r"(?P<head>(?:authorization|cookie)\\{0,3}[\"']?[ \t]{0,3}[:=,][ \t]{0,3}\\{0,3}[bB]?[\"']?)"
@@ -100,8 +101,8 @@ def mask(text: str, known: Iterable[str] = ()) -> str:
 
 
 def mask_source(line: str, known: Iterable[str] = ()) -> str:
-    """Mask literals in a line of source code; its names and expressions are no secrets."""
-    line = _mask_keys(_mask_known(line, known))
+    """Mask literals in a line of source code, and within them; its names and expressions are no secrets."""
+    line = _LITERAL.sub(lambda literal: mask(literal[0]), _mask_keys(_mask_known(line, known)))
     line = _URL.sub(rf"\g<head>{FILTERED}@", line)
     line = _SCHEME.sub(_masked, line)
     line = _PAIR_IN_SOURCE.sub(_masked, line)

@@ -212,8 +212,7 @@ def _times(status: Status) -> Iterator[datetime]:
 # --- Schedules --------------------------------------------------------------------------------------------
 
 _COMMON_FIELD = re.compile(
-    r"(?:\*(?:/\d+)?|(?:\d+|[A-Za-z]{3})(?:-(?:\d+|[A-Za-z]{3})(?:/\d+)?)?)"
-    r"(?:,(?:\d+|[A-Za-z]{3})(?:-(?:\d+|[A-Za-z]{3})(?:/\d+)?)?)*"
+    r"\*(?:/\d+)?|(?:\d+|[A-Za-z]{3})(?:-(?:\d+|[A-Za-z]{3}))?(?:,(?:\d+|[A-Za-z]{3})(?:-(?:\d+|[A-Za-z]{3}))?)*"
 )
 
 
@@ -239,9 +238,7 @@ def _cron_text(text: str) -> str:
     """
     fields = cron_fields(text)
     days = fields[2::2]
-    is_odd = any(day.startswith("*") and day != "*" for day in days) and not all(
-        day.startswith("*") for day in days
-    )
+    is_odd = "*" not in days and any(day.startswith("*") for day in days)
     if len(fields) > 1 and all(_COMMON_FIELD.fullmatch(part) for part in fields) and not is_odd:
         return " ".join(fields)
     return _written_out(parse_cron_text(text))

@@ -174,6 +174,7 @@ def test_the_rest_of_a_line_stays_readable() -> None:
         ("raise KeyError(token)", None),
         ('connect("db", password="hunter2")', f'connect("db", password="{FILTERED}")'),
         ("API_KEY: Final = 'hunter2'", "API_KEY: Final = 'hunter2'"),
+        ('raise KeyError("no password=hunter2 here")', f'raise KeyError("no password={FILTERED} here")'),
         ("url = 'postgres://a:hunter2@db/x'", f"url = 'postgres://{FILTERED}@db/x'"),
         ("token = 'ghp_16C7e42F292c6912E7710c838347Ae178B4a'", f"token = '{FILTERED}'"),
     ],
