@@ -95,7 +95,7 @@ def _towards_claim(view: View, books: Status) -> tuple[Status, Situation, Decisi
     books = bookkeeping.skip_surplus(view, bookkeeping.skip_late(view, books, view.now))
     due = bookkeeping.head(view, books)
     chosen = _choose(view, due)
-    discard = upkeep.needless_retries(view, books) + _superseded(view, books, due, chosen)
+    discard = upkeep.needless_retries(view, books) + _superseded(view, books, chosen)
     release = upkeep.release_by_hand(view, books)
     exhausted = bookkeeping.retries_exhausted(view, books)
     situation = Situation(exhausted=exhausted and not view.spec.suspend)
@@ -119,7 +119,7 @@ def _towards_claim(view: View, books: Status) -> tuple[Status, Situation, Decisi
 
 def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[Status, Situation, Decision]:
     """Release the claimed run, or see to what surrounds it while it goes on."""
-    discard = upkeep.needless_retries(view, books) + _superseded(view, books, None, run)
+    discard = upkeep.needless_retries(view, books) + _superseded(view, books, run)
     release = upkeep.release_by_hand(view, books)
     create: tuple[NewRun, ...] = ()
     waiting_for: str | None = None
@@ -179,7 +179,7 @@ def _choose(view: View, due: datetime | None) -> Run | None:
     return min(fitting, key=_preference, default=None)
 
 
-def _superseded(view: View, books: Status, due: datetime | None, chosen: Run | None) -> tuple[Run, ...]:
+def _superseded(view: View, books: Status, chosen: Run | None) -> tuple[Run, ...]:
     """Find the runs that will never be released; `chosen` is the one that was or will be claimed."""
     settled = bookkeeping.cursor(view.job, books)
     if books.ongoing is not None:
@@ -189,7 +189,9 @@ def _superseded(view: View, books: Status, due: datetime | None, chosen: Run | N
     for run in sorted(view.waiting, key=_preference):
         if run is chosen:
             continue
-        collapsed = not view.spec.backfill and due is not None and run.slot != due
+        # Not before there is a run of the newer slot: where the operator's clock is behind, this one may be
+        # all that proves that the newer slot is due.
+        collapsed = not view.spec.backfill and chosen is not None and run.slot < chosen.slot
         if (
             run.slot <= settled
             or run.slot in taken

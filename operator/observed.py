@@ -18,7 +18,7 @@ from crontabber_operator.schedule import Slots
 
 SECOND = timedelta(seconds=1)
 SKEW_MAX = timedelta(minutes=5)
-"""A native run proves that its slot is due, unless its slot is further ahead of its creation than this."""
+"""No clocks are believed to be further apart: what proves more is a forgery or a mistake."""
 
 
 class RunKind(StrEnum):
@@ -205,15 +205,18 @@ class Observed:
 def latest_proof(seen: Observed, now: datetime) -> datetime:
     """Return the later of the operator's clock and what exists.
 
-    What the API server stamped is past; a native run, made when its slot fell due, proves that it is.
+    What the API server stamped is past; a slot that the CronJob controller fired is due.
     """
-    proofs = [run.created for run in seen.runs]
-    proofs += [
-        run.slot for run in seen.runs if run.kind is RunKind.NATIVE and run.slot - run.created <= SKEW_MAX
-    ]
+    stamps = [now, *(run.created for run in seen.runs)]
+    fired = [run.slot for run in seen.runs if run.kind is RunKind.NATIVE]
     if seen.cronjob is not None:
-        proofs.append(seen.cronjob.created)
-    return max(now, *proofs) if proofs else now
+        stamps.append(seen.cronjob.created)
+        if seen.cronjob.last_schedule is not None:
+            fired.append(seen.cronjob.last_schedule)
+    latest = max(stamps)
+    return (
+        max(latest, *(slot if slot - latest <= SKEW_MAX else latest for slot in fired)) if fired else latest
+    )
 
 
 @dataclass(frozen=True, slots=True)

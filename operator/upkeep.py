@@ -32,6 +32,8 @@ def care_for_cronjob(
         return (ApplyCronJob(only_suspend=True) if suspends else None), None
     if live is None:
         return ApplyCronJob(), None
+    if view.spec.is_plain and any(run.running and run.kind is RunKind.ONE_OFF for run in view.seen.runs):
+        return None, None  # the controller would not know of it, and fire the next slot beside it
     action = _mend(view, books, live, desired)
     if action is None or suspends:
         return action, None

@@ -413,8 +413,20 @@ def test_without_backfill_older_waiting_runs_are_discarded() -> None:
     scene = Scene(**GATED)
     old = scene.native("10:00")
     decision = scene.take("12:30")
-    assert decision.discard == (old,)
-    assert slots(decision.create) == ["12:00"]
+    assert (slots(decision.create), decision.discard) == (["12:00"], ())
+    scene.one_off("12:00")
+    assert scene.take("12:30").discard == (old,)
+
+
+def test_a_run_that_proves_what_is_due_stays_until_there_is_another_one() -> None:
+    """The operator's clock is behind: without that run an older slot would be due again, and so on for ever."""
+    scene = Scene(**GATED, fired="23:00")
+    older = scene.one_off("10:00", created="11:00:01")
+    decision = scene.take("10:59:55")
+    assert (slots(decision.create), decision.discard) == ([], ())
+    assert clock(decision.wake_at) == "11:00:05"
+    scene.one_off("11:00", created="11:00:06")
+    assert scene.take("11:00:00").discard == (older,)
 
 
 def test_with_backfill_later_waiting_runs_are_kept() -> None:

@@ -70,7 +70,7 @@ def test_a_cronjob_that_differs_is_brought_back(fields: dict[str, Any], changes:
 )
 def test_a_cronjob_is_not_written_near_its_slots(now: str, written: bool, wake: str | None) -> None:
     """Within 5 s the controller could fire on a stale copy; it is written right afterwards."""
-    scene = settled(BACKFILL, through="11:00", fired="11:00")
+    scene = settled(BACKFILL, through="11:00")
     scene.change_cronjob(drifted=True)
     decision = scene.rest(now)
     assert (decision.cronjob == ApplyCronJob()) is written
