@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 FILTERED: Final = "[Filtered]"
 """What Sentry itself puts in place of what it scrubs."""
+LINE_MAX_CHARACTERS: Final = 8192
 KNOWN_MIN_CHARACTERS: Final = 4
 """Shorter values are found too often where they mean nothing."""
 
@@ -76,10 +77,22 @@ _SHAPES = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"  # JWT
     r"|\bsk-[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic
     r"|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{30,}|\bdckr_(?:pat|oat)_[\w-]{20,}|\bhf_[A-Za-z0-9]{20,}"
-    r"|\bsntr[yu]s?_[\w=+/-]{20,}"  # Sentry
+    r"|\bsntry[a-z]_[\w=+/-]{20,}"  # Sentry
     r"|\bSG\.[\w-]{16,}\.[\w-]{16,}|\bSK[0-9a-f]{32}\b|\bkey-[0-9a-f]{32}\b"  # SendGrid, Twilio, Mailgun
     r"|\bdo[opr]_v1_[0-9a-f]{32,}|\bhv[bsr]\.[\w-]{20,}|\bAGE-SECRET-KEY-1[A-Z0-9]{20,}"
     r"|\bdjango-insecure-[^\s'\"]+|\bpbkdf2_sha\d+\$\d+\$[^\s'\"]+|\bargon2\$[^\s'\"]+|\bbcrypt\w*\$[^\s'\"]+"
+)
+
+# What a line must hold, at least, for the expressions above to find anything.
+_NAME_HINTS: Final = re.findall(
+    r"\S+", "pass pw secret token credential otp jwt key auth csrf session dsn sig conn cookie identified"
+)
+_SCHEME_HINTS: Final = ("Bearer", "Basic", "Digest", "Token", "ApiKey", "AWS4-HMAC-SHA256")
+_SHAPE_HINTS: Final = re.findall(
+    r"\S+",
+    "AKIA ASIA ABIA ACCA ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- glrt- glptt- gldt- glcbt- glsoat- xox xapp-"
+    " hooks.slack.com k_live_ k_test_ whsec_ AIza ya29. GOCSPX- eyJ sk- npm_ pypi- dckr_ hf_ sntr SG. SK key-"
+    " doo_v1_ dop_v1_ dor_v1_ hvb. hvs. hvr. AGE-SECRET-KEY-1 django-insecure- pbkdf2_ argon2$ bcrypt",
 )
 
 
@@ -89,25 +102,38 @@ def is_sensitive(name: str) -> bool:
 
 
 def mask(text: str, known: Iterable[str] = ()) -> str:
-    """Mask what looks like a secret, and these values wherever they stand."""
+    """Mask what looks like a secret, and these values wherever they stand. Very long lines are cut."""
     text = _mask_keys(_mask_known(text, known))
-    text = _URL.sub(rf"\g<head>{FILTERED}@", text)
-    text = _HEADER.sub(_masked, text)
-    text = _SCHEME.sub(_masked, text)
-    text = _OPTION.sub(_masked, text)
-    text = _PAIR.sub(_masked, text)
-    text = _SQL.sub(_masked, text)
-    return _SHAPES.sub(FILTERED, text)
+    return "\n".join([_mask_line(line) for line in text.split("\n")])
+
+
+def _mask_line(line: str) -> str:
+    # Line by line, and those without a hint not at all: a regular expression lets no other thread run.
+    if len(line) > LINE_MAX_CHARACTERS:
+        line = f"{line[:LINE_MAX_CHARACTERS]}… ({len(line) - LINE_MAX_CHARACTERS} characters more)"
+    if "://" in line or ":/" in line:
+        line = _URL.sub(rf"\g<head>{FILTERED}@", line)
+    lower = line.lower()
+    if any(hint in lower for hint in _NAME_HINTS):
+        line = _HEADER.sub(_masked, line)
+        line = _OPTION.sub(_masked, line)
+        line = _PAIR.sub(_masked, line)
+        line = _SQL.sub(_masked, line)
+    return _mask_shapes(line)
+
+
+def _mask_shapes(line: str) -> str:
+    if any(hint in line for hint in _SCHEME_HINTS):
+        line = _SCHEME.sub(_masked, line)
+    return _SHAPES.sub(FILTERED, line) if any(hint in line for hint in _SHAPE_HINTS) else line
 
 
 def mask_source(line: str, known: Iterable[str] = ()) -> str:
     """Mask literals in a line of source code, and within them; its names and expressions are no secrets."""
     line = _LITERAL.sub(lambda literal: mask(literal[0]), _mask_keys(_mask_known(line, known)))
     line = _URL.sub(rf"\g<head>{FILTERED}@", line)
-    line = _SCHEME.sub(_masked, line)
     line = _PAIR_IN_SOURCE.sub(_masked, line)
-    line = _SQL.sub(_masked, line)
-    return _SHAPES.sub(FILTERED, line)
+    return _mask_shapes(_SQL.sub(_masked, line))
 
 
 def mask_arguments(arguments: Sequence[str], known: Iterable[str] = ()) -> tuple[str, ...]:
