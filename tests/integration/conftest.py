@@ -11,8 +11,17 @@ import pytest
 
 from devcluster import Cluster, ClusterError, LocalImage
 from tests.integration.operator_process import ROOT, OperatorProcess
-from tests.integration.side_by_side import MARKER, SHARED, OwnOperators, Stage
+from tests.integration.side_by_side import (
+    MARKER,
+    SHARED,
+    OwnOperators,
+    Stage,
+    is_side_by_side,
+    waits_for_the_clock,
+)
 from tests.integration.testbed import Api, Testbed
+
+NEVER_LOGGED = ("Traceback", "unexpected error", "no rest after", "never awaited", "Task was destroyed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,15 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what runs side by side at the end: nothing else is disturbed by it."""
-    items.sort(key=lambda item: item.get_closest_marker(MARKER) is not None)
+    items.sort(key=lambda item: (is_side_by_side(item), not waits_for_the_clock(item)))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Take up the outcome of a test that runs side by side with others."""
-    if pyfuncitem.get_closest_marker(MARKER) is None:
+    if not is_side_by_side(pyfuncitem):
         return None
-    pyfuncitem.funcargs["stage"].outcome(pyfuncitem)
+    stage = pyfuncitem.funcargs["stage"]
+    assert isinstance(stage, Stage)
+    stage.outcome(pyfuncitem)
     return True
 
 
@@ -80,19 +91,21 @@ def _apply_crd(cluster: Cluster) -> None:
 @pytest.fixture(scope="session")
 def stage(operator_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Return what gives each test its namespace; with the operator that serves all called `shared-…`."""
-    log = tmp_path_factory.mktemp("operator") / "shared.log"
+    log_file = tmp_path_factory.mktemp("operator") / "shared.log"
     api = Api(operator_cluster.kubeconfig)
-    with OperatorProcess.start(operator_cluster.kubeconfig, log, namespaces=[f"{SHARED}-*"]) as operator:
+    with OperatorProcess.start(operator_cluster.kubeconfig, log_file, namespaces=[f"{SHARED}-*"]) as operator:
         yield Stage(
             operator_cluster, api, operator, lambda name: tmp_path_factory.mktemp(name, numbered=False)
         )
         assert operator.runs, f"the shared operator ended:\n{operator.log_tail()}"
+        log = operator.log()
+        assert not [line for line in log.splitlines() if any(words in line for words in NEVER_LOGGED)], log
 
 
 @pytest.fixture
 def bed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Testbed | None]:
     """Return a namespace that the shared operator serves."""
-    if request.node.get_closest_marker(MARKER):
+    if is_side_by_side(request.node):
         yield None  # made where the test runs
         return
     with stage.bed() as made:
@@ -102,7 +115,7 @@ def bed(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Testbed | None
 @pytest.fixture
 def own(request: pytest.FixtureRequest, stage: Stage) -> Iterator[OwnOperators | None]:
     """Return a namespace whose operators the test starts and ends itself."""
-    if request.node.get_closest_marker(MARKER):
+    if is_side_by_side(request.node):
         yield None  # made where the test runs
         return
     with stage.own() as made:

@@ -23,9 +23,19 @@ from tests.integration.operator_process import OperatorProcess
 from tests.integration.testbed import Api, Testbed
 
 MARKER = "side_by_side"
-AT_ONCE = 6
+AT_ONCE = 8
 SHARED = "shared"
 _SESSION = f"{os.getpid() % 100_000:x}"
+
+
+def is_side_by_side(item: pytest.Item) -> bool:
+    """Tell whether a test is marked."""
+    return item.get_closest_marker(MARKER) is not None
+
+
+def waits_for_the_clock(item: pytest.Item) -> bool:
+    """Tell whether a test waits for a minute: the first of these minutes should pass while others work."""
+    return any(mark.kwargs.get("waits_for_the_clock") for mark in item.iter_markers(MARKER))
 
 
 class OwnOperators:
@@ -76,7 +86,7 @@ class Stage:
     def outcome(self, item: pytest.Function) -> None:
         """Wait for the test's end; raises what it raised."""
         if item not in self._outcomes:
-            self._start([each for each in item.session.items if each.get_closest_marker(MARKER)])
+            self._start([each for each in item.session.items if is_side_by_side(each)])
         self._outcomes[item].result()
 
     def _start(self, items: list[pytest.Item]) -> None:

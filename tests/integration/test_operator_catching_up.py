@@ -162,9 +162,9 @@ def test_failed_attempts_and_old_jobs_are_pruned(bed: Testbed) -> None:
         annotations={"mark-success": before(slots)},
     )
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
-    bed.wait(lambda: len(bed.list("jobs", job)) == 3, "two good Jobs and one failed are left")
-    bed.wait(lambda: len(bed.list("pods", job)) == 3, "their pods are left")
-    slots_left = [one["metadata"]["annotations"]["crontabber.dev/slot"] for one in bed.list("jobs", job)]
+    bed.wait(lambda: len(bed.objects("jobs", job)) == 3, "two good Jobs and one failed are left")
+    bed.wait(lambda: len(bed.objects("pods", job)) == 3, "their pods are left")
+    slots_left = [one["metadata"]["annotations"]["crontabber.dev/slot"] for one in bed.objects("jobs", job)]
     assert sorted(slots_left) == [written(slots[4]), written(slots[4]), written(slots[5])]
 
 

@@ -101,7 +101,7 @@ def test_foreign_cronjob_of_the_name_is_left_alone_and_told(bed: Testbed) -> Non
     job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
     assert_conflict(bed, job)
     assert bed.get("cronjobs", job)["metadata"]["resourceVersion"] == foreign["metadata"]["resourceVersion"]
-    assert bed.list("jobs", job) == []
+    assert bed.objects("jobs", job) == []
     bed.delete("cronjobs", job)
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]), state="Waiting")
     assert bed.good(job) == [short(slot) for slot in slots]
@@ -157,8 +157,8 @@ def test_drift_of_the_cronjob_is_repaired(bed: Testbed, edit: list[Body] | None)
         found = bed.find("cronjobs", job)
         return found is not None and _asked_for(found) == _asked_for(made)
 
-    bed.wait(is_repaired, "the CronJob is as it was", timeout_seconds=15)
-    assert bed.list("jobs", job) == []
+    bed.wait(is_repaired, "the CronJob is as it was")
+    assert bed.objects("jobs", job) == []
 
 
 def _asked_for(cronjob: Body) -> list[Any]:

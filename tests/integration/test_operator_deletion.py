@@ -14,10 +14,9 @@ pytestmark = pytest.mark.side_by_side
 def wait_gone(bed: Testbed, job: str) -> None:
     """Wait until nothing is left of a resource: CronJob, Jobs, pods, processes."""
     processes = [run.pid for run in bed.runs(job)]
-    for plural in ("crontabberjobs", "cronjobs"):
-        bed.wait(lambda plural=plural: bed.find(plural, job) is None, f"{plural} {job} is gone")
-    for plural in ("jobs", "pods"):
-        bed.wait(lambda plural=plural: bed.list(plural, job) == [], f"the {plural} of {job} are gone")
+    bed.wait(lambda: bed.find("crontabberjobs", job) is None, "it is gone itself")
+    bed.wait(lambda: bed.find("cronjobs", job) is None, "its CronJob is gone")
+    bed.wait(lambda: not bed.objects("jobs", job) + bed.objects("pods", job), "its Jobs and pods are gone")
     bed.wait(lambda: not any(map(psutil.pid_exists, processes)), "its processes have ended")
 
 
@@ -87,4 +86,4 @@ def test_resource_that_is_made_again_starts_afresh(bed: Testbed) -> None:
     bed.annotate(job, mark_success=before(slots))
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
     assert bed.good(job) == 2 * [short(slot) for slot in slots]
-    bed.wait(lambda: len(bed.list("jobs", job)) == 2, "the former Jobs are gone")
+    bed.wait(lambda: len(bed.objects("jobs", job)) == 2, "the former Jobs are gone")

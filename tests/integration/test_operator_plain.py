@@ -26,7 +26,7 @@ def test_plain_job_that_fails_twice_is_in_the_books_and_then_recovers(bed: Testb
     assert bed.condition(job, "LastRunSucceeded")["status"] == "False"
     assert bed.condition(job, "Ready")["status"] == "True"
     bed.wait_status(job, errorCount=2)
-    bed.wait(lambda: len(bed.list("pods", job)) == 1, "all failed pods but the newest are deleted")
+    bed.wait(lambda: len(bed.objects("pods", job)) == 1, "all failed pods but the newest are deleted")
     status = bed.wait_status(job, errorCount=0, missed=0, settledThrough=written(slots[0]))
     assert "lastError" not in status
     assert [(entry["result"], entry["attempt"]) for entry in status["history"]] == [
@@ -37,7 +37,7 @@ def test_plain_job_that_fails_twice_is_in_the_books_and_then_recovers(bed: Testb
     assert {entry["slot"] for entry in status["history"]} == {written(slots[0])}
     assert [run.outcome for run in bed.runs(job)] == ["failed", "failed", "good"]
     assert bed.runs(job)[0].argv == ("record",)
-    assert [pod["status"]["phase"] for pod in bed.list("pods", job)] == ["Failed", "Succeeded"]
+    assert [pod["status"]["phase"] for pod in bed.objects("pods", job)] == ["Failed", "Succeeded"]
     assert bed.condition(job, "LastRunSucceeded")["status"] == "True"
     bed.wait_event(job, "Recovered")
     assert "RunFailed" in bed.reasons(job)
@@ -93,7 +93,7 @@ def test_nothing_runs_before_the_first_slot(bed: Testbed) -> None:
         assert status["nextRunTime"] == written(bed.missed_slots(1)[0] + timedelta(hours=1))
         assert "lastSuccessTime" not in status
         assert bed.get("cronjobs", job)["spec"]["schedule"] == bed.schedule
-    assert bed.list("jobs") == []
+    assert bed.objects("jobs") == []
 
 
 def test_plain_history_is_pruned_to_its_limits(bed: Testbed) -> None:
@@ -101,17 +101,15 @@ def test_plain_history_is_pruned_to_its_limits(bed: Testbed) -> None:
     slots = bed.missed_slots(1)
     job = bed.job("job", successfulJobsHistoryLimit=1, annotations={"mark-success": before(slots)})
     bed.wait_status(job, missed=0, settledThrough=written(slots[0]))
-    first = bed.list("jobs", job)
+    first = bed.objects("jobs", job)
     assert len(first) == 1
     bed.annotate(job, mark_success=before(slots))
-    status = bed.wait(
-        lambda: len(bed.status(job).get("history", [])) == 2 and bed.status(job), "the slot ran again"
-    )
+    status = bed.wait_history(job, 2)
     assert status["missed"] == 0
     bed.wait(
         lambda: (
-            [one["metadata"]["uid"] for one in bed.list("jobs", job)] != [first[0]["metadata"]["uid"]]
-            and len(bed.list("jobs", job)) == 1
+            [one["metadata"]["uid"] for one in bed.objects("jobs", job)] != [first[0]["metadata"]["uid"]]
+            and len(bed.objects("jobs", job)) == 1
         ),
         "only the newest finished Job is left",
     )

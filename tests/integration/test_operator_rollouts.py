@@ -54,7 +54,7 @@ def wait_rolling(bed: Testbed, version: str) -> None:
     def holds() -> bool:
         return any(
             version in variables(pod["spec"]).values() and pod["status"].get("phase") == "Running"
-            for pod in bed.list("pods")
+            for pod in bed.objects("pods")
         )
 
     bed.wait(holds, f"a pod of {version} runs")
@@ -130,7 +130,7 @@ def test_failing_plain_job_is_replaced_by_a_rollout(bed: Testbed) -> None:
     status = bed.wait_status(job, missed=0, errorCount=0, settledThrough=written(slots[0]))
     assert [run.version for run in bed.runs(job) if run.outcome == "good"] == ["v2"]
     assert not any(run.overlapped for run in bed.runs(job))
-    assert failing not in {one["metadata"]["uid"] for one in bed.list("jobs", job)}
+    assert failing not in {one["metadata"]["uid"] for one in bed.objects("jobs", job)}
     assert {entry["result"] for entry in status["history"]} == {"Succeeded", "Failed"}
 
 
@@ -177,7 +177,7 @@ def test_suspended_job_with_an_outdated_image_is_replaced(bed: Testbed) -> None:
         ),
         "the next run has the new image",
     )
-    assert ahead["metadata"]["uid"] not in {one["metadata"]["uid"] for one in bed.list("jobs", job)}
+    assert ahead["metadata"]["uid"] not in {one["metadata"]["uid"] for one in bed.objects("jobs", job)}
     bed.control("job")
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
     assert [(run.run_time, run.version) for run in bed.runs(job)] == [
@@ -189,7 +189,7 @@ def test_suspended_job_with_an_outdated_image_is_replaced(bed: Testbed) -> None:
 
 def suspended(bed: Testbed, job: str) -> list[Body]:
     """Return the Jobs that wait to be released."""
-    return [one for one in bed.list("jobs", job) if one["spec"].get("suspend")]
+    return [one for one in bed.objects("jobs", job) if one["spec"].get("suspend")]
 
 
 def test_missing_and_unfinished_web_app_is_told_and_heals(bed: Testbed) -> None:

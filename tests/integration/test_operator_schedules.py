@@ -80,7 +80,7 @@ def test_resuming_with_backfill_runs_what_was_missed(bed: Testbed) -> None:
     job = bed.job("job", backfill=True, suspend=True, annotations={"mark-success": before(slots)})
     bed.wait_status(job, state="Suspended", missed=2)
     assert bed.condition(job, "CaughtUp")["reason"] == "Suspended"
-    assert bed.list("jobs", job) == []
+    assert bed.objects("jobs", job) == []
     bed.change(job, suspend=False)
     bed.wait_status(job, missed=0, state="Waiting")
     assert bed.good(job) == [short(slot) for slot in slots]
@@ -124,7 +124,7 @@ def test_editing_the_schedule_invents_no_run(bed: Testbed, fields: Body) -> None
     bed.wait(lambda: len(bed.good(job)) >= 2, "the slot that is marked as missed runs")
     bed.wait_status(job, missed=0)
     assert len(bed.runs(job)) == 2, bed.report()
-    assert len(bed.list("jobs", job)) == 2, bed.report()
+    assert len(bed.objects("jobs", job)) == 2, bed.report()
 
 
 def test_editing_the_time_zone_invents_no_run(bed: Testbed) -> None:
@@ -195,7 +195,7 @@ def test_rolling_frequency_stays_on_its_grid(bed: Testbed, fields: Body) -> None
     job = bed.job("job", frequency="45m", **fields)
     on_grid(bed, job, timedelta(minutes=45))
     assert bed.get("cronjobs", job)["spec"]["schedule"] == "@every 45m"
-    assert bed.list("jobs", job) == []
+    assert bed.objects("jobs", job) == []
     newest = newest_on_grid(timedelta(minutes=45))
     bed.annotate(job, mark_success=written(newest - timedelta(minutes=44)))
     status = bed.wait_status(job, missed=0, settledThrough=written(newest))
@@ -228,6 +228,7 @@ def on_grid(bed: Testbed, job: str, interval: timedelta) -> None:
 # --- Native slots ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.side_by_side(waits_for_the_clock=True)
 def test_native_slot_arrives_while_catching_up(bed: Testbed) -> None:
     """A slot that falls due meanwhile waits for its turn behind the missed ones, and its own Job runs it."""
     newest = now().replace(second=0)
@@ -236,9 +237,8 @@ def test_native_slot_arrives_while_catching_up(bed: Testbed) -> None:
     job = bed.job("job", schedule=EVERY_MINUTE, backfill=True, annotations={"mark-success": mark})
     bed.wait_running(job)
     native = bed.wait(
-        lambda: next((one for one in bed.list("jobs", job) if is_native(one)), None),
+        lambda: next((one for one in bed.objects("jobs", job) if is_native(one)), None),
         "the CronJob controller makes the Job of the next minute",
-        timeout_seconds=90,
     )
     assert native["spec"]["suspend"] is True
     assert len(bed.runs(job)) == 1
@@ -260,6 +260,7 @@ def is_native(job: Body) -> bool:
     return any(one["kind"] == "CronJob" for one in job["metadata"].get("ownerReferences") or [])
 
 
+@pytest.mark.side_by_side(waits_for_the_clock=True)
 @pytest.mark.parametrize("fault", ["claim:before", "claim:after", "release:before", "release:after"])
 def test_killed_around_the_claim_or_release_of_a_native_run(own: OwnOperators, fault: str) -> None:
     """The Job that the CronJob controller made is claimed and released once by whoever comes next."""
@@ -268,27 +269,24 @@ def test_killed_around_the_claim_or_release_of_a_native_run(own: OwnOperators, f
     bed.wait(lambda: now().second < 45, "there is time to make the CronJob before its first slot")
     job = bed.job("job", schedule=EVERY_MINUTE, backfill=True)
     bed.wait_ready(job)
-    bed.wait(lambda: not first.runs, "the operator has killed itself", timeout_seconds=90)
+    bed.wait(lambda: not first.runs, "the operator has killed itself")
     own.start()
-    status = bed.wait(lambda: bed.status(job).get("history") and bed.status(job), "the slot ran")
+    status = bed.wait_history(job, 1)
     bed.change(job, suspend=True)
     assert bed.good(job)[0] == status["history"][-1]["slot"][:16]
     assert len(bed.good(job)) == len(set(bed.good(job))) == len(bed.runs(job))
-    assert [is_native(one) for one in bed.list("jobs", job)].count(True) >= 1
+    assert [is_native(one) for one in bed.objects("jobs", job)].count(True) >= 1
 
 
+@pytest.mark.side_by_side(waits_for_the_clock=True)
 @pytest.mark.parametrize("fields", [{}, {"passLastSuccess": True}], ids=["plain", "gated"])
 def test_native_slot_runs_and_is_recorded(bed: Testbed, fields: Body) -> None:
     """With nothing missed the CronJob controller's own Job runs the slot, and nobody makes another."""
     bed.wait(lambda: now().second < 50, "there is time to make the CronJob before its first slot")
     job = bed.job("job", schedule=EVERY_MINUTE, **fields)
     bed.wait_ready(job)
-    status = bed.wait(
-        lambda: bed.status(job).get("history") and bed.status(job),
-        "the next minute is run",
-        timeout_seconds=90,
-    )
+    status = bed.wait_history(job, 1)
     bed.change(job, suspend=True)
     assert status["history"][0]["result"] == "Succeeded"
-    assert all(is_native(one) for one in bed.list("jobs", job))
+    assert all(is_native(one) for one in bed.objects("jobs", job))
     assert status["lastSuccessTime"] >= status["history"][0]["slot"]

@@ -24,8 +24,10 @@ from tests.integration.operator_process import OperatorProcess
 Body = dict[str, Any]
 T = TypeVar("T")
 
-TIMEOUT_SECONDS = 60.0
-POLL_SECONDS = 0.1
+TIMEOUT_SECONDS = 120.0
+"""Far more than anything here takes on a free machine."""
+FIRST_POLL_SECONDS = 0.05
+LONGEST_POLL_SECONDS = 0.4
 PREFIX = "crontabber.dev/"
 PATHS = {
     "crontabberjobs": "/apis/crontabber.dev/v1",
@@ -205,7 +207,7 @@ class Testbed:
                 return None
             raise
 
-    def list(self, plural: str, job: str | None = None) -> list[Body]:
+    def objects(self, plural: str, job: str | None = None) -> list[Body]:
         """List objects, oldest first; those of one CrontabberJob."""
         items: list[Body] = self.api.request("GET", self.path(plural)).get("items") or []
         found = [one for one in items if job is None or _belongs(one, job)]
@@ -295,7 +297,7 @@ class Testbed:
         """List the Events on a CrontabberJob."""
         return [
             one
-            for one in self.list("events")
+            for one in self.objects("events")
             if one["involvedObject"].get("name") == name and one["involvedObject"]["kind"] == "CrontabberJob"
         ]
 
@@ -356,6 +358,7 @@ class Testbed:
     def wait(self, holds: Callable[[], T | None], what: str, timeout_seconds: float = TIMEOUT_SECONDS) -> T:
         """Return the first true value; fail with all that can be known where it takes too long."""
         deadline = time.monotonic() + timeout_seconds
+        pause = FIRST_POLL_SECONDS
         while True:
             found = holds()
             if found:
@@ -363,7 +366,8 @@ class Testbed:
             if time.monotonic() > deadline:
                 message = f"waited {timeout_seconds:g} s in vain until {what}\n{self.report()}"
                 raise AssertionError(message)
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(1.3 * pause, LONGEST_POLL_SECONDS)
 
     def wait_status(self, name: str, timeout_seconds: float = TIMEOUT_SECONDS, **expected: Any) -> Body:
         """Wait until fields of a status have these values; return the status."""
@@ -392,6 +396,19 @@ class Testbed:
 
         return self.wait(holds, f"run {count} of {name} is going on")
 
+    def wait_history(self, name: str, count: int) -> Body:
+        """Wait until the history has so many entries; return the status."""
+
+        def holds() -> Body | None:
+            status = self.status(name)
+            return status if len(status.get("history") or []) == count else None
+
+        return self.wait(holds, f"the history of {name} has {count} entries")
+
+    def wait_good(self, name: str, count: int) -> None:
+        """Wait until so many runs of the command succeeded, in all."""
+        self.wait(lambda: len(self.good(name)) >= count, f"{count} runs of {name} are good")
+
     def wait_event(self, name: str, reason: str) -> Body:
         """Wait for an Event on a resource; return it."""
         return self.wait(
@@ -402,14 +419,17 @@ class Testbed:
     def report(self) -> str:
         """Describe the namespace and the operators for a person who has only the test's output."""
         parts = []
-        for resource in self.list("crontabberjobs"):
+        for resource in self.objects("crontabberjobs"):
             name = resource["metadata"]["name"]
             parts += [f"--- {name}: spec, annotations and status", _text(_shown(resource))]
             parts += [f"--- {name}: what its commands wrote"]
             parts += [str(run) for run in self.runs(name)]
         for plural in ("cronjobs", "jobs", "pods"):
-            parts += [f"--- {plural}", *(_line(one) for one in self.list(plural))]
-        parts += ["--- events", *(f"{one['reason']}: {one['message'][:300]}" for one in self.list("events"))]
+            parts += [f"--- {plural}", *(_line(one) for one in self.objects(plural))]
+        parts += [
+            "--- events",
+            *(f"{one['reason']}: {one['message'][:300]}" for one in self.objects("events")),
+        ]
         for operator in self._operators():
             state = "runs" if operator.runs else "ended"
             parts += [f"--- the operator {operator.log_path.name} {state}; its log ends", operator.log_tail()]
