@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -94,12 +93,10 @@ class OperatorProcess:
         self._process.kill()
         self._process.wait(ENDS_WITHIN_SECONDS)
 
-    def terminate(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """End it with SIGTERM, as a rolling update does; return exit code and seconds."""
-        began = time.monotonic()
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it with SIGTERM, as a rolling update does; return the exit code."""
         self._process.send_signal(number)
-        code = self._process.wait(ENDS_WITHIN_SECONDS)
-        return code, time.monotonic() - began
+        return self._process.wait(ENDS_WITHIN_SECONDS)
 
     def stop(self) -> None:
         """Stop it (SIGSTOP), as a paused machine does."""

@@ -14,8 +14,6 @@ from tests.integration.side_by_side import OwnOperators
 from tests.integration.testbed import Body, Requests, Testbed, before, short, written
 
 SLOTS = 4
-ENDS_WITHIN_SECONDS = 4.0
-"""On a free machine it takes one second or two; kopf by itself would wait five for what it leaves behind."""
 MANY = 200
 
 
@@ -166,7 +164,7 @@ def test_restart_with_many_resources_writes_nothing(own: OwnOperators, cluster: 
         "all are ready",
     )
     bed.wait(lambda: len(bed.objects("cronjobs")) == MANY, "all have a CronJob")
-    assert first.terminate()[0] == 0
+    assert first.terminate() == 0
     assert "Traceback" not in first.log()
     requests = Requests(cluster.audit_log, bed.namespace)
     second = own.start()
@@ -176,7 +174,7 @@ def test_restart_with_many_resources_writes_nothing(own: OwnOperators, cluster: 
     others = [one for one in requests.all() if not one.name.startswith(jobs[0]) and one.resource != "events"]
     assert [one for one in others if one.is_write and one.name] == []
     assert len(others) < 20, others
-    assert second.terminate()[0] == 0
+    assert second.terminate() == 0
     assert "Traceback" not in second.log()
 
 
@@ -194,7 +192,7 @@ def test_operator_ends_quickly_in_the_middle_of_work(own: OwnOperators, number: 
     slots = bed.missed_slots(3)
     job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
     bed.wait(lambda: bed.runs(job), "it has begun")
-    assert first.terminate(number)[0] == 0
+    assert first.terminate(number) == 0
     assert "Traceback" not in first.log(), first.log_tail()
     assert "Task was destroyed" not in first.log()
     own.start()
