@@ -6,7 +6,6 @@ or read a clock.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -14,14 +13,10 @@ from typing import Any
 from crontabber_operator.manifests import command_container
 from crontabber_operator.models import Result, parse_time
 from crontabber_operator.observed import Attempt, Evidence
+from crontabber_operator.tracebacks import How, read, without_colours
 
 Body = Mapping[str, Any]
 
-_TRACEBACK = "Traceback (most recent call last):"
-_EXCEPTION_LINE = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?::\s(?P<value>.*))?", re.DOTALL)
-_ERROR_LINE = re.compile(
-    r"(?P<type>[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning)): (?P<value>.*)"
-)
 _BY_POD_REASON = {
     "DeadlineExceeded": (Result.TIMED_OUT, "It ran longer than activeDeadlineSeconds."),
     "Evicted": (Result.EVICTED, "Its node evicted it."),
@@ -45,7 +40,7 @@ def read_attempt(pod: Body, output: str) -> Attempt:
     """Read one failed pod. `output` is the end of what it printed, empty where that is not known."""
     status = pod.get("status") or {}
     terminated = _terminated(pod)
-    text = output or str(terminated.get("message") or "")
+    text = without_colours(output or str(terminated.get("message") or ""))
     kind, value, traceback = read_output(text)
     result, default = _how(status, terminated)
     if result is not Result.FAILED:
@@ -64,20 +59,11 @@ def read_attempt(pod: Body, output: str) -> Attempt:
 
 def read_output(text: str) -> tuple[str, str, str]:
     """Find the exception that ended the output: its type, its value and the traceback; empty where none."""
-    start = text.rfind(_TRACEBACK)
-    if start >= 0:
-        lines = text[start:].splitlines()
-        for number, line in enumerate(lines[1:], start=1):
-            if line and not line[0].isspace():
-                match = _EXCEPTION_LINE.fullmatch("\n".join(lines[number:]).strip())
-                if match:
-                    return match["type"].rpartition(".")[2], match["value"] or "", "\n".join(lines)
-                break
-    for line in reversed(text.strip().splitlines()[-20:]):
-        match = _ERROR_LINE.fullmatch(line.strip())
-        if match:
-            return match["type"].rpartition(".")[2], match["value"], ""
-    return "", "", ""
+    ending = read(text)
+    if ending is None:
+        return "", "", ""
+    # What was said in a line has no traceback: then all of the output tells more.
+    return ending.raised.type, ending.raised.value, "" if ending.how is How.SAID else ending.text
 
 
 def _how(status: Body, terminated: Body) -> tuple[Result, str]:
