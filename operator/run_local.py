@@ -55,6 +55,8 @@ GRACE_SECONDS = 30.0
 SHORT_WAIT = timedelta(seconds=20)
 """With --once, so long is waited for what only time holds back (Kubernetes' own lags), not for retries."""
 TAIL_LINES = 400
+PASSES_MAX = 1000
+"""More passes without a rest would be a fault of the core."""
 
 _DESCRIPTION = """\
 Run the jobs of manifests on this machine, with the decisions that the operator takes on Kubernetes: slots,
@@ -353,25 +355,33 @@ class Local:
         self._woken.set()
 
     async def _advance(self, now: datetime) -> None:
-        """Let every job decide, the one with the oldest slot first, and start what is to be started."""
+        """Let every job decide, until none has anything to do; start what is to be started."""
         for job in self._jobs:
             self._check_left(job, now)
+        # All commands first: what a job depends on may have been marked.
+        starts = [(job, start) for job in self._jobs for start in job.simulated.do_commands(now)]
+        for _ in range(PASSES_MAX):
+            if not self._pass(now, starts):
+                break
+        self._save()
+        for job, start in starts:
+            await self._start(job, start)
+
+    def _pass(self, now: datetime, starts: list[tuple[LocalJob, Start]]) -> bool:
+        """Let every job decide once, the one with the oldest slot first; True: something changed."""
+        changed = False
+        for job in self._jobs:
             if job.status.ongoing is None:
                 self._admission.left(job.key)
-        starts: list[tuple[LocalJob, Start]] = []
-        for job in self._jobs:
-            # All of them first: what one job depends on may have been marked.
-            starts += [(job, start) for start in job.simulated.do_commands(now)]
         for job in sorted(self._jobs, key=lambda job: _oldest(job, now)):
             if job.to_interrupt:
                 continue
             before = job.status
             starts += [(job, start) for start in job.simulated.advance(now)]
+            changed |= job.status is not before
             for telling in changes(before, job.status):
                 self._say(job, f"{telling.reason}: {telling.message}")
-        self._save()
-        for job, start in starts:
-            await self._start(job, start)
+        return changed
 
     def _check_left(self, job: LocalJob, now: datetime) -> None:
         """See whether the command of an earlier run-local, that was killed, still lives."""

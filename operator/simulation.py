@@ -142,6 +142,10 @@ class SimulatedJob:
             self.next_pod[uid] = now
         elif run is not None:
             self._remove(uid)
+            claim = self.status.ongoing
+            if claim is not None and claim.uid == uid:
+                # Now, and not with the next decision: whoever makes that may not know that it was on purpose.
+                self.job = replace(self.job, status=replace(self.status, ongoing=None))
 
     # --- The controllers -------------------------------------------------------------------------------
 
