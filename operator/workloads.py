@@ -60,4 +60,4 @@ def _available(replica_set: Body) -> int:
 
 def _revision(replica_set: Body) -> int:
     text = (replica_set["metadata"].get("annotations") or {}).get(REVISION) or "0"
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isascii() and text.isdecimal() else 0
