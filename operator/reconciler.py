@@ -369,7 +369,8 @@ class Reconciler:
             # What is to be told goes into the same write as the claim; or it was refused, which comes first.
             return True
         if decision.status is not None:
-            await self._write(resource, decision.status)
+            if not await self._write(resource, decision.status):
+                return True
             self._tidy(owner, memory, decision.status)
             changed = True
         for release in decision.release:
@@ -383,8 +384,8 @@ class Reconciler:
             await self._prune_pods(owner, memory)
         return changed
 
-    async def _write(self, resource: Resource, status: Status) -> None:
-        """Write the status at the version that was decided on, then tell what changed."""
+    async def _write(self, resource: Resource, status: Status) -> bool:
+        """Write the status at the version that was decided on, then tell what changed. False: it changed since."""
         owner = resource.owner
         try:
             body = await self._cluster.write_status(owner, resource.resource_version, status.write())
@@ -392,10 +393,11 @@ class Reconciler:
             if not (error.guard_failed or error.not_found):
                 raise
             await self._refresh(resource)
-            return
+            return False
         self.store.put_resource(body)
         for telling in changes(resource.status, status):
             self._recorder.tell(owner, telling)
+        return True
 
     async def _refresh(self, resource: Resource) -> None:
         """The resource is not what was decided on: read it anew."""

@@ -61,7 +61,7 @@ class Sweeper:
                 try:
                     await self._sweep(kind)
                 except ApiError as error:
-                    logger.info("%s could not be compared with what there is: %s", kind, error)
+                    logger.info("The %s could not be compared with what there is: %s", kind, error)
                     self._due[kind] = now + 10 * AFTER_LISTING
 
     async def _sweep(self, kind: Kind) -> None:
