@@ -210,7 +210,7 @@ def _next(view: View, books: Status) -> Iterator[str]:
             " Later slots wait for it."
         )
     elif at > view.now:
-        yield f"Next: slot {_slot(at)}, {_until(at, view.now)}. {_why_then(view)}"
+        yield f"Next: slot {_slot(at)}, {_until(at, view.now)}. {_why_then(view)}".rstrip()
     elif books.ongoing is not None:
         yield f"Then: slot {_slot(at)}, as soon as that run has succeeded."
     else:
@@ -221,7 +221,8 @@ def _why_then(view: View) -> str:
     """Why the next slot is not sooner."""
     since = bookkeeping.cursor(view.job, view.job.status)
     if view.job.status.settled_through is None and view.newest is not None and view.newest <= since:
-        return f"It was made at {format_time(view.job.created)}, and no slot before that is run. {_grid(view.spec)}"
+        made = format_time(view.job.created)
+        return f"It was made at {made}, and no slot before that is run. {_grid(view.spec)}"
     return _grid(view.spec)
 
 
