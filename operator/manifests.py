@@ -349,7 +349,7 @@ def _workload_template(spec: Spec, webapp: WebApp | None, pod_template: Mapping[
 
 def _plain_container(container: Mapping[str, Any]) -> Manifest:
     """An init container less what serves traffic; a sidecar keeps its start-up probe."""
-    dropped = {"ports", "livenessProbe", "readinessProbe", "lifecycle"}
+    dropped = {"ports", "livenessProbe", "readinessProbe", "lifecycle", "resizePolicy"}
     if container.get("restartPolicy") != "Always":
         dropped.add("startupProbe")
     return {key: copy.deepcopy(value) for key, value in container.items() if key not in dropped}

@@ -48,9 +48,9 @@ def _same(old: Condition | None, new: Condition) -> bool:
 
 
 def _commands(before: Status, after: Status) -> Iterator[Telling]:
-    pending = {record.id: record for record in before.last_commands if record.result == PENDING}
+    pending = {(record.id, record.name) for record in before.last_commands if record.result == PENDING}
     for record in after.last_commands:
-        if record.id not in pending or record.result == PENDING:
+        if (record.id, record.name) not in pending or record.result == PENDING:
             continue
         if record.result.startswith(REFUSED):
             yield Telling("CommandRefused", record.result.removeprefix(f"{REFUSED}: "), warning=True)
@@ -99,7 +99,9 @@ _REASONS = {
 
 def _backlog(before: Status, after: Status) -> Iterator[Telling]:
     if after.skipped > before.skipped:
-        yield Telling("SlotsSkipped", f"{after.skipped - before.skipped} slots were skipped.", warning=True)
+        count = after.skipped - before.skipped
+        were = "slots were" if count > 1 else "slot was"
+        yield Telling("SlotsSkipped", f"{count} {were} skipped.", warning=True)
     if after.missed > 1 >= before.missed:
         yield Telling("SlotsMissed", f"{after.missed} slots are due.")
     if _many_to_catch_up(after) and not _many_to_catch_up(before):

@@ -1,0 +1,214 @@
+"""Which Events a change of the status is worth. Tables of two statuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from crontabber_operator import bookkeeping
+from crontabber_operator.models import (
+    CommandRecord,
+    Condition,
+    HistoryEntry,
+    Result,
+    Retry,
+    State,
+    Status,
+)
+from crontabber_operator.telling import MANY_SLOTS, changes
+from tests.unit.backfill_scene import at
+
+CATCHING_UP = State.CATCHING_UP
+
+
+def ready(status: str, reason: str = "Scheduled", message: str = "fine") -> Condition:
+    """Build a condition Ready."""
+    return Condition(
+        type="Ready", status=status, reason=reason, message=message, last_transition_time=at("10:00")
+    )
+
+
+def told(before: Status, after: Status) -> list[tuple[str, str, bool]]:
+    """List the Events: reason, message, warning."""
+    return [(one.reason, one.message, one.warning) for one in changes(before, after)]
+
+
+def entry(result: Result, attempt: int = 1, message: str = "ValueError: no") -> HistoryEntry:
+    """Build an entry of slot 10:00."""
+    return HistoryEntry(slot=at("10:00"), job="job-1", attempt=attempt, result=result, message=message)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "events"),
+    [
+        ((), (ready("True"),), []),
+        ((), (ready("False", "Invalid", "bad"),), [("Invalid", "bad", True)]),
+        ((ready("False", "Invalid", "bad"),), (ready("False", "Invalid", "bad"),), []),
+        (
+            (ready("False", "Invalid", "bad"),),
+            (ready("False", "Invalid", "worse"),),
+            [("Invalid", "worse", True)],
+        ),
+        ((ready("False", "Invalid", "bad"),), (ready("True"),), [("Accepted", "fine", False)]),
+        ((ready("True"),), (ready("True", message="finer"),), []),
+        ((ready("True"),), (), []),
+    ],
+)
+def test_acceptance_and_refusal_are_told(
+    before: tuple[Condition, ...], after: tuple[Condition, ...], events: list[Any]
+) -> None:
+    """Once each; a new resource that is accepted is no news."""
+    assert told(Status(conditions=before), Status(conditions=after)) == events
+
+
+def test_a_failure_is_told_with_its_next_attempt() -> None:
+    """While the slot is retried."""
+    after = Status(
+        history=(entry(Result.FAILED, 2),),
+        state=State.RETRYING,
+        retry=Retry(of="1/t", failures=2, not_before=at("10:05")),
+    )
+    message = (
+        "Attempt 2 at slot 2026-06-03T10:00:00Z (Job job-1) failed: ValueError: no."
+        " Next attempt at 2026-06-03T10:05:00Z."
+    )
+    assert told(Status(), after) == [("RunFailed", message, True)]
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (Result.FAILED, "RunFailed"),
+        (Result.TIMED_OUT, "RunTimedOut"),
+        (Result.OUT_OF_MEMORY, "RunOutOfMemory"),
+        (Result.EVICTED, "RunEvicted"),
+        (Result.LOST, "RunLost"),
+    ],
+)
+def test_each_kind_of_failure_has_its_reason(result: Result, reason: str) -> None:
+    """So it can be counted and alerted on."""
+    after = Status(history=(entry(result, message="It ended."),))
+    assert told(Status(), after) == [
+        (reason, "Attempt 1 at slot 2026-06-03T10:00:00Z (Job job-1) failed: It ended.", True)
+    ]
+
+
+def test_a_success_is_news_only_after_failures() -> None:
+    """A healthy job makes no Events."""
+    after = Status(history=(entry(Result.SUCCEEDED, 3),))
+    assert told(Status(), after) == []
+    before = Status(error_count=2)
+    assert told(before, after) == [
+        ("Recovered", "The run of slot 2026-06-03T10:00:00Z succeeded at attempt 3.", False)
+    ]
+
+
+def test_several_outcomes_are_told_oldest_first() -> None:
+    """The operator was down meanwhile."""
+    after = Status(history=(entry(Result.FAILED, 2), entry(Result.FAILED, 1)))
+    assert [message.split(" at ")[0] for _, message, _ in told(Status(), after)] == ["Attempt 1", "Attempt 2"]
+
+
+def test_exhausted_retries_are_told_with_what_to_do() -> None:
+    """Once."""
+    condition = Condition(
+        type="CaughtUp", status="False", reason="R", message="mark it", last_transition_time=at("10:00")
+    )
+    after = Status(state=State.RETRIES_EXHAUSTED, conditions=(condition,))
+    assert told(Status(), after) == [("RetriesExhausted", "mark it", True)]
+    assert told(after, after) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "events"),
+    [
+        ({}, {"skipped": 1}, [("SlotsSkipped", "1 slot was skipped.", True)]),
+        ({"skipped": 2}, {"skipped": 5}, [("SlotsSkipped", "3 slots were skipped.", True)]),
+        ({"skipped": 5}, {}, []),
+        ({}, {"missed": 1}, []),
+        ({"missed": 1}, {"missed": 2}, [("SlotsMissed", "2 slots are due.", False)]),
+        ({"missed": 2}, {"missed": 3}, []),
+        (
+            {"missed": 2},
+            {"missed": 2, "state": CATCHING_UP},
+            [("CatchingUp", "Catching up 2 slots, oldest first.", False)],
+        ),
+        (
+            {"missed": 1, "state": CATCHING_UP},
+            {},
+            [("CaughtUp", "Every slot that was due is settled.", False)],
+        ),
+        ({"missed": 5, "state": CATCHING_UP}, {"missed": 4, "state": CATCHING_UP}, []),
+        ({"missed": 5, "state": CATCHING_UP}, {"missed": MANY_SLOTS + 1, "state": State.RETRYING}, []),
+        (
+            {"missed": MANY_SLOTS + 2, "state": CATCHING_UP},
+            {"missed": MANY_SLOTS + 1, "state": CATCHING_UP},
+            [],
+        ),
+    ],
+)
+def test_the_backlog_is_told_where_it_begins_and_ends(
+    before: dict[str, Any], after: dict[str, Any], events: list[Any]
+) -> None:
+    """Not for each slot of it."""
+    assert told(replace(Status(), **before), replace(Status(), **after)) == events
+
+
+def test_very_many_slots_to_catch_up_are_a_warning() -> None:
+    """Of a job with backfill; for others they collapse into one run."""
+    after = Status(missed=MANY_SLOTS + 1, state=CATCHING_UP)
+    (warning,) = [event for event in told(Status(missed=2), after) if event[2]]
+    assert warning[0] == "ManySlotsMissed"
+    assert "spec.backfillLimit" in warning[1]
+    assert not [event for event in told(Status(missed=2), replace(after, state=State.WAITING)) if event[2]]
+
+
+def record(name: str, result: str, value: str = "", command_id: str = "1") -> CommandRecord:
+    """Build a command's record."""
+    return CommandRecord(id=command_id, name=name, value=value, result=result)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "result", "event"),
+    [
+        (
+            "mark-success",
+            "now",
+            "Done",
+            ("CommandDone", "mark-success=now: last success is 2026-06-03T10:00:00Z.", False),
+        ),
+        ("reset", "", "Done", ("CommandDone", "reset: all bookkeeping is forgotten.", False)),
+        ("run-now", "--all", "Done", ("CommandDone", "run-now=--all: a Job was made.", False)),
+        ("reset", "x", "Refused: reset takes no value.", ("CommandRefused", "reset takes no value.", True)),
+    ],
+)
+def test_a_command_is_told_when_it_is_done_or_refused(
+    name: str, value: str, result: str, event: tuple[str, str, bool]
+) -> None:
+    """With its effect, or what is accepted."""
+    before = Status(last_commands=(record(name, "Pending", value),))
+    after = Status(last_commands=(record(name, result, value),), last_success_time=at("10:00"))
+    assert told(before, after) == [event]
+    assert told(after, after) == []
+
+
+def test_a_command_that_is_taken_is_no_news() -> None:
+    """It follows."""
+    assert told(Status(), Status(last_commands=(record("reset", "Pending"),))) == []
+
+
+def test_commands_with_one_id_are_told_once_each() -> None:
+    """Given together they share it."""
+    pending = Status(last_commands=(record("mark-success", "Pending"), record("reset", "Pending")))
+    first = Status(last_commands=(record("mark-success", "Pending"), record("reset", "Done")))
+    second = Status(last_commands=(record("mark-success", "Done"), record("reset", "Done")))
+    assert [event[1] for event in told(pending, first)] == ["reset: all bookkeeping is forgotten."]
+    assert [event[1].split(":")[0] for event in told(first, second)] == ["mark-success"]
+
+
+def test_a_mark_tells_of_no_run() -> None:
+    """It changes the books, nothing ran."""
+    before = Status(history=(entry(Result.FAILED),), error_count=1, state=State.RETRYING)
+    assert told(before, bookkeeping.mark_success(before, at("10:00"), None)) == []
