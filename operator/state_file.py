@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from crontabber_operator.commands import PENDING
-from crontabber_operator.models import GROUP, OBJECT_NAME, VERSION, Status, format_time, parse_time
+from crontabber_operator.models import GROUP, OBJECT_NAME, VERSION, Status, format_time
 
 KIND = "CrontabberState"
 TRAVELLING = (
@@ -33,6 +34,7 @@ TRAVELLING = (
 )
 """The fields of a status that travel."""
 _KEYS = frozenset(to_camel(name) for name in TRAVELLING)
+_STATUS = TypeAdapter(Status)
 
 
 class StateFileError(ValueError):
@@ -128,19 +130,13 @@ def _item(entry: object, place: str) -> StateItem:
         if not isinstance(value, str) or not _is_object_name(value):
             message = f"{place}: {what} must be the name of a Kubernetes object, not {value!r}."
             raise StateFileError(message)
-    status = Status.read(raw)
-    unread = sorted(set(raw) - set(status.write()))
-    for key in unread:
-        if key in _KEYS and raw[key] not in (None, [], {}, ""):
-            message = f"{place} ({name}): status.{key} can't be read: {raw[key]!r:.80}."
-            raise StateFileError(message)
-    for key in ("settledThrough", "lastSuccessTime"):
-        if key in raw:
-            try:
-                parse_time(str(raw[key]))
-            except ValueError as error:
-                message = f"{place} ({name}): status.{key}: {error}."
-                raise StateFileError(message) from error
+    try:
+        status = _STATUS.validate_python({key: value for key, value in raw.items() if key in _KEYS})
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        message = f"{place} ({name}): status.{where}: {detail['msg']}."
+        raise StateFileError(message) from error
     return StateItem(namespace, str(name), travelling(status, status.settled_through))
 
 
