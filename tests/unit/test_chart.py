@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,14 @@ EVERYTHING: Body = {
     "networkPolicy.apiServerCIDRs": ["10.0.0.1/32"],
     "networkPolicy.extraEgress": [{"ports": [{"port": 3128}]}],
     "networkPolicy.extraIngress": [{"ports": [{"port": 8080}]}],
+    "metrics.enabled": True,
+    "metrics.service.annotations": {"note": "x"},
+    "metrics.service.labels": {"x": "y"},
+    "metrics.serviceMonitor.enabled": True,
+    "metrics.serviceMonitor.metricRelabelings": [{"action": "labeldrop", "regex": "x"}],
+    "metrics.prometheusRule.enabled": True,
+    "metrics.prometheusRule.alertLabels": {"team": "web"},
+    "metrics.dashboard.enabled": True,
     "serviceAccount.annotations": {"note": "x"},
     "deploymentAnnotations": {"note": "x"},
     "podAnnotations": {"note": "x"},
@@ -285,6 +294,54 @@ def test_a_new_chart_version_alone_restarts_nothing() -> None:
     """The pod template carries no chart version."""
     template = find(render(), "Deployment")["spec"]["template"]
     assert set(template["metadata"]["labels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+# --- Metrics ---------------------------------------------------------------------------------------------
+
+METRICS = {
+    "crontabber_job_info",
+    "crontabber_job_runs_total",
+    "crontabber_job_run_duration_seconds_sum",
+    "crontabber_job_run_duration_seconds_count",
+    "crontabber_job_last_success_timestamp_seconds",
+    "crontabber_job_missed_slots",
+    "crontabber_job_oldest_missed_slot_timestamp_seconds",
+    "crontabber_job_success_overdue_seconds",
+    "crontabber_job_consecutive_errors",
+}
+"""Those of the design that alerts and dashboard may ask for."""
+
+
+def test_metrics_are_served_where_they_are_looked_for() -> None:
+    """Argument, port, Service, ServiceMonitor and NetworkPolicy agree."""
+    objects = render(API, values={**EVERYTHING, "metrics.port": 9090})
+    operator = container(objects)
+    assert "--metrics=:9090" in operator["args"]
+    assert {"name": "metrics", "containerPort": 9090, "protocol": "TCP"} in operator["ports"]
+    service = find(objects, "Service")
+    assert service["spec"]["ports"][0]["targetPort"] == "metrics"
+    labels = find(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    monitor = find(objects, "ServiceMonitor")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    ingress = find(objects, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
+    assert [one["port"] for one in ingress] == ["health", "metrics"]
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_exist() -> None:
+    """Each metric in them is one of the operator's."""
+    objects = render(API, values=EVERYTHING)
+    rules = find(objects, "PrometheusRule")["spec"]["groups"][0]["rules"]
+    dashboard = json.loads(find(objects, "ConfigMap", "crontabber-dashboard")["data"]["crontabber.json"])
+    expressions = [one["expr"] for one in rules]
+    expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = {name for one in expressions for name in re.findall(r"crontabber_\w+", one)}
+    assert asked <= METRICS
+    for one in rules:
+        assert one["labels"]["severity"] in ("critical", "warning")
+        assert one["labels"]["team"] == "web"
+        assert set(one["annotations"]) == {"summary", "description"}
 
 
 # --- Rights ----------------------------------------------------------------------------------------------
