@@ -704,8 +704,8 @@ class Operator:
             self._create(spec, new)
         if decision.create:
             return True
-        if status is not None:
-            self._write_status(resource, status, command=False)
+        if status is not None and not self._write_status(resource, status, command=False):
+            return True
         for release in decision.release:
             self._release(release)
         changed = bool(decision.discard or decision.release) or status is not None
@@ -715,17 +715,19 @@ class Operator:
             self._remove(run)
         return changed
 
-    def _write_status(self, resource: Resource, status: Status, *, command: bool) -> None:
+    def _write_status(self, resource: Resource, status: Status, *, command: bool) -> bool:
+        """Write the status; False: it changed since."""
         try:
             body = self._write().write_status(resource.resource_version, status.write(), command=command)
         except Refused:
             self.store.put_resource(self.world.resource)
-        else:
-            self.store.put_resource(body)
+            return False
+        self.store.put_resource(body)
         claimed = status.ongoing.uid if status.ongoing is not None else None
         self.gone = {uid for uid in self.gone if uid == claimed}
         self.replaced &= self.gone
         self.taken_names.clear()
+        return True
 
     def _do_step(self, resource: Resource, spec: Spec, step: commands.Step) -> None:
         if step.discard is not None:

@@ -334,7 +334,7 @@ def test_a_mark_sets_the_last_success_and_clears_the_error() -> None:
 def test_a_reset_forgets_all_but_who_asked_for_it() -> None:
     """As if it had never run; earlier slots are not run."""
     status = bookkeeping.reset(FULL, at("10:30"), None)
-    kept = {
+    kept: dict[str, Any] = {
         "settled_through": at("10:30"),
         "last_commands": FULL.last_commands,
         "conditions": FULL.conditions,
