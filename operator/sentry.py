@@ -10,8 +10,9 @@ How the reconciler uses it:
   `reporter.run()` as long as the operator does, and `reporter.log_handler()` is added to the root logger; at
   the end `await asyncio.to_thread(reporter.close)`;
 - when the pods of a run were inspected, before the books are written:
-  `reporter.inspected(job, run, pods, outputs, evidence)`. The same attempt told again is one event, also after
-  a restart: its id is the same, and Sentry drops it;
+  `reporter.inspected(job, run, pods, outputs, evidence, events)`; `events` only of pods that
+  `sentry_events.never_started`. The same attempt told again is one event, also after a restart: its id is the
+  same, and Sentry drops it;
 - when a status was written: `reporter.status_written(job, status, runs)`, with the resource as it was before.
   That tells recoveries, Jobs that vanished, and the check-ins;
 - `reporter.operator_error(error, "what was being done")` for an exception that is caught and not logged.
@@ -34,6 +35,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias
 
 import sentry_sdk
@@ -272,10 +274,16 @@ class Reporter:
 
     @_harmless
     def inspected(
-        self, job: Job, run: Run, pods: Iterable[Body], outputs: Mapping[str, str], evidence: Evidence
+        self,
+        job: Job,
+        run: Run,
+        pods: Iterable[Body],
+        outputs: Mapping[str, str],
+        evidence: Evidence,
+        events: Mapping[str, Iterable[Body]] = MappingProxyType({}),
     ) -> None:
         """Tell of the failed attempts of a run whose pods were looked at; see `sentry_events.failed_runs`."""
-        for failed in failed_runs(job, run, pods, outputs, evidence):
+        for failed in failed_runs(job, run, pods, outputs, evidence, events):
             self.failed(failed)
 
     @_harmless

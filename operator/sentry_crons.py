@@ -44,6 +44,8 @@ RUNTIME_GRACE_MINUTES: Final = 1
 MINUTES_MAX: Final = 7 * 24 * 60
 """The longest runtime that Sentry accepts."""
 SWEEP_FROM: Final = 1000
+SECONDS_MAX: Final = 2_147_483
+"""Sentry refuses a check-in with a longer duration; it counts milliseconds in 31 bits."""
 WAITING_MAX: Final = 3
 """So many check-ins of one monitor wait at most; what is more is merged."""
 
@@ -124,8 +126,8 @@ class CheckIn:
             "monitor_config": self.monitor.payload(),
             "contexts": {"trace": trace_context(self.run_uid, self.attempt)},
         }
-        if self.seconds is not None:
-            payload["duration"] = max(0.0, self.seconds)
+        if self.seconds is not None and 0 <= self.seconds <= SECONDS_MAX:
+            payload["duration"] = self.seconds
         if release:
             payload["release"] = release
         if environment:

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from crontabber_operator.bookkeeping import failed_unseen
@@ -167,12 +168,18 @@ class OperatorError:
 
 
 def failed_runs(
-    job: Job, run: Run, pods: Iterable[Body], outputs: Mapping[str, str], evidence: Evidence
+    job: Job,
+    run: Run,
+    pods: Iterable[Body],
+    outputs: Mapping[str, str],
+    evidence: Evidence,
+    events: Mapping[str, Iterable[Body]] = MappingProxyType({}),
 ) -> Iterator[FailedRun]:
     """Yield the failed attempts of a run that are not in the books yet, oldest first.
 
     `pods` are those of the run's Job, `outputs` the ends of what they printed by uid, and `evidence` what
-    failures.py read from both; `job` is the resource as it was before these attempts were recorded.
+    failures.py read from both; `job` is the resource as it was before these attempts were recorded. `events`
+    are the Events of pods that `never_started`, by uid: without them such a failure has no more exact name.
     """
     failed = sorted((pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"), key=_age)
     recorded = [entry.finished for entry in job.status.history if entry.job == run.name and entry.finished]
@@ -192,7 +199,7 @@ def failed_runs(
             run=run.name,
             run_uid=run.uid,
             ended=attempt,
-            pod=read_pod(pod),
+            pod=read_pod(pod, events.get(pod["metadata"]["uid"], ())),
             output=outputs.get(pod["metadata"]["uid"], "")[-OUTPUT_MAX_CHARACTERS:],
             history=job.status.history,
         )
@@ -286,17 +293,41 @@ def check_in_id(run_uid: str, attempt: int) -> str:
 
 # --- Reading a pod ----------------------------------------------------------------------------------------
 
-_NOT_STARTED: Final = {
-    "ErrImagePull": "Its image can't be pulled.",
-    "ImagePullBackOff": "Its image can't be pulled.",
-    "ErrImageNeverPull": "Its image is not on the node, and may not be pulled.",
-    "InvalidImageName": "Its image has an invalid name.",
-    "ImageInspectError": "Its image can't be read.",
-    "RegistryUnavailable": "The registry of its image can't be reached.",
-    "CreateContainerConfigError": "Its container can't be made: a Secret or ConfigMap is missing, or a key of it.",
-    "CreateContainerError": "Its container can't be made.",
-    "RunContainerError": "Its container can't be started.",
-    "CrashLoopBackOff": "One of its containers ends again and again.",
+_PULL: Final = ("ErrImagePull", "Its image can't be pulled.")
+_CONFIG: Final = (
+    "CreateContainerConfigError",
+    "Its container can't be made: a Secret or ConfigMap is missing, or a key of it.",
+)
+_NEVER_STARTED: Final = (
+    "NeverStarted",
+    "Its container was never started: its image, a volume or its node was not to be had. The pod's Events say which.",
+)
+# A name for each, however far the kubelet was with trying again: else one failure would be two issues.
+_WAITING: Final = {
+    "ErrImagePull": _PULL,
+    "ImagePullBackOff": _PULL,
+    "ErrImageNeverPull": ("ErrImageNeverPull", "Its image is not on the node, and may not be pulled."),
+    "InvalidImageName": ("InvalidImageName", "Its image has an invalid name."),
+    "ImageInspectError": ("ImageInspectError", "Its image can't be read."),
+    "RegistryUnavailable": ("RegistryUnavailable", "The registry of its image can't be reached."),
+    "CreateContainerConfigError": _CONFIG,
+    "CreateContainerError": ("CreateContainerError", "Its container can't be made."),
+    "RunContainerError": ("RunContainerError", "Its container can't be started."),
+}
+_EVENTS: Final = (
+    (
+        re.compile(r"ErrImageNeverPull|is not present with pull policy of Never"),
+        _WAITING["ErrImageNeverPull"],
+    ),
+    (re.compile(r"InvalidImageName|Failed to apply default image tag"), _WAITING["InvalidImageName"]),
+    (re.compile(r"[Pp]ull(?:ing)? image|ErrImagePull|ImagePullBackOff"), _PULL),
+    (re.compile(r"(?:secret|configmap) \"[^\"]*\" not found|couldn't find key"), _CONFIG),
+)
+_EVENT_REASONS: Final = {
+    "FailedMount": ("FailedMount", "One of its volumes can't be mounted."),
+    "FailedAttachVolume": ("FailedMount", "One of its volumes can't be mounted."),
+    "FailedScheduling": ("FailedScheduling", "No node has room for it, or may run it."),
+    "FailedCreatePodSandBox": ("FailedCreatePodSandBox", "Its node can't make its network or sandbox."),
 }
 _DISRUPTIONS: Final = {
     "PreemptionByScheduler": ("Preempted", "It had to make room for a pod of higher priority."),
@@ -307,8 +338,23 @@ _DISRUPTIONS: Final = {
 }
 
 
-def read_pod(pod: Body) -> PodTold:
-    """Take what is told from a pod, as the API has it."""
+def never_started(pod: Body) -> bool:
+    """Whether the command of a failed pod never ran. Then only the pod's Events tell why.
+
+    The kubelet turns what such a container waited for into an invented end, ContainerStatusUnknown.
+    """
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    name = command_container(spec["containers"]).get("name") if spec.get("containers") else None
+    ended = _terminated(status, name)
+    started = str(ended.get("startedAt") or "")
+    return not ended or (
+        ended.get("reason") == "ContainerStatusUnknown"
+        and (not started or started.startswith(("0001-", "1970-")))
+    )
+
+
+def read_pod(pod: Body, events: Iterable[Body] = ()) -> PodTold:
+    """Take what is told from a pod, as the API has it. `events`: its Events, needed where it never started."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     container = command_container(spec["containers"]) if spec.get("containers") else {}
     environment = [
@@ -317,13 +363,14 @@ def read_pod(pod: Body) -> PodTold:
         for variable in one.get("env") or ()
     ]
     given = [*(container.get("command") or ()), *(container.get("args") or ())]
-    code = _terminated(status, container.get("name")).get("exitCode")
+    has_run = not never_started(pod)
+    code = _terminated(status, container.get("name")).get("exitCode") if has_run else None
     return PodTold(
         name=pod["metadata"]["name"],
         uid=pod["metadata"]["uid"],
         image=str(container.get("image") or ""),
         exit_code=code if isinstance(code, int) else None,
-        why=_fault_of_pod(spec, status, container.get("name")),
+        why=_fault_of_node(status) or (None if has_run else _why_not_started(spec, status, events)),
         app_reports=sets_dsn(container),
         secrets=known_secrets(given, environment),
     )
@@ -349,11 +396,7 @@ def sets_dsn(container: Body, known_keys: Mapping[tuple[str, str], frozenset[str
     return False
 
 
-def _fault_of_pod(spec: Body, status: Body, container: str | None) -> tuple[str, str] | None:
-    """Say what was wrong with the pod itself; None: nothing, so it was the command."""
-    fault = None if _terminated(status, container) else _why_not_started(spec, status)
-    if fault is not None:
-        return fault
+def _fault_of_node(status: Body) -> tuple[str, str] | None:
     if status.get("reason") == "NodeLost":
         return _DISRUPTIONS["DeletionByPodGC"]
     for condition in status.get("conditions") or ():
@@ -362,12 +405,12 @@ def _fault_of_pod(spec: Body, status: Body, container: str | None) -> tuple[str,
     return None
 
 
-def _why_not_started(spec: Body, status: Body) -> tuple[str, str] | None:
+def _why_not_started(spec: Body, status: Body, events: Iterable[Body]) -> tuple[str, str] | None:
     inits = status.get("initContainerStatuses") or ()
     for one in (*inits, *(status.get("containerStatuses") or ())):
         reason = str(((one.get("state") or {}).get("waiting") or {}).get("reason") or "")
-        if reason in _NOT_STARTED:
-            return reason, _NOT_STARTED[reason]
+        if reason in _WAITING:
+            return _WAITING[reason]
     sidecars = {
         one.get("name") for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"
     }
@@ -375,7 +418,16 @@ def _why_not_started(spec: Body, status: Body) -> tuple[str, str] | None:
         code = ((one.get("state") or {}).get("terminated") or {}).get("exitCode")
         if code and one.get("name") not in sidecars:
             return "InitContainerFailed", f"Its init container {one.get('name')} ended with exit code {code}."
-    return None
+    for event in events:
+        reason, message = str(event.get("reason") or ""), str(event.get("message") or "")
+        for pattern, told in _EVENTS:
+            if reason in ("Failed", "BackOff", "InspectFailed", "ErrImageNeverPull") and pattern.search(
+                message
+            ):
+                return told
+        if reason in _EVENT_REASONS:
+            return _EVENT_REASONS[reason]
+    return _NEVER_STARTED if status.get("reason") == "DeadlineExceeded" else None
 
 
 def _terminated(status: Body, container: str | None) -> Body:

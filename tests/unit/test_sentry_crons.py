@@ -275,6 +275,13 @@ def test_check_in_is_what_sentry_takes() -> None:
     }
 
 
+def test_duration_that_sentry_would_refuse_is_left_out() -> None:
+    """The check-in itself is worth more."""
+    assert replace(check_in(OK), seconds=60.0).payload()["duration"] == 60.0
+    for seconds in (-1.0, 1_795_573_414.0):
+        assert "duration" not in replace(check_in(OK), seconds=seconds).payload()
+
+
 # --- Pace -------------------------------------------------------------------------------------------------
 
 CONFIG = MonitorConfig("0 * * * *", "UTC", 5, 121)

@@ -26,6 +26,7 @@ from crontabber_operator.sentry_events import (
     failure_event,
     is_recovery_worth_reporting,
     is_worth_reporting,
+    never_started,
     operator_event,
     read_pod,
     recovery_event,
@@ -488,7 +489,7 @@ TERMINATED = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": "20
     [
         (
             pod(state={"waiting": {"reason": "ImagePullBackOff"}}, reason="DeadlineExceeded"),
-            "ImagePullBackOff",
+            "ErrImagePull",
         ),
         (pod(state={"waiting": {"reason": "ErrImagePull"}}), "ErrImagePull"),
         (pod(state={"waiting": {"reason": "InvalidImageName"}}), "InvalidImageName"),
@@ -561,6 +562,54 @@ def test_fault_of_the_pod_itself_is_named(body: dict[str, Any], kind: str | None
         # Whatever the output and the result say.
         (value,) = event_of(failed(pod=told, ended=attempt(Result.TIMED_OUT)))["exception"]["values"]
         assert value["type"] == kind
+
+
+UNKNOWN = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "startedAt": None}}
+
+
+@pytest.mark.parametrize(
+    ("events", "kind"),
+    [
+        (
+            [("Scheduled", "Successfully assigned"), ("Failed", 'Failed to pull image "x": not found')],
+            "ErrImagePull",
+        ),
+        ([("BackOff", 'Back-off pulling image "x"')], "ErrImagePull"),
+        ([("Failed", "Error: ErrImagePull")], "ErrImagePull"),
+        ([("Failed", "Error: ImagePullBackOff")], "ErrImagePull"),
+        ([("Pulling", 'Pulling image "x"')], "NeverStarted"),
+        ([("Failed", 'Container image "x" is not present with pull policy of Never')], "ErrImageNeverPull"),
+        ([("InspectFailed", 'Failed to apply default image tag "X": invalid')], "InvalidImageName"),
+        ([("Failed", 'Error: secret "db" not found')], "CreateContainerConfigError"),
+        ([("Failed", "Error: couldn't find key x in ConfigMap web/y")], "CreateContainerConfigError"),
+        ([("FailedMount", "MountVolume.SetUp failed")], "FailedMount"),
+        ([("FailedScheduling", "0/3 nodes are available")], "FailedScheduling"),
+        ([], "NeverStarted"),
+    ],
+)
+def test_events_tell_why_a_pod_never_started(events: list[tuple[str, str]], kind: str) -> None:
+    """When its time is up, the kubelet has turned what it waited for into an end that never was."""
+    body = pod(state=UNKNOWN, reason="DeadlineExceeded")
+    assert never_started(body)
+    bodies = [{"reason": reason, "message": message} for reason, message in events]
+    seen = evidence([body], {})
+    (run,) = failed_runs(job(), kubernetes_job(), [body], {}, seen, {"pod-1": bodies})
+    assert run.pod is not None
+    assert run.pod.exit_code is None
+    event = event_of(run)
+    (value,) = event["exception"]["values"]
+    assert (value["type"], event["tags"]["result"]) == (kind, "TimedOut")
+    assert "meta" not in value["mechanism"]
+
+
+def test_pod_whose_command_ran_is_not_taken_for_one_that_never_started() -> None:
+    """Also where the kubelet lost it later."""
+    assert not never_started(pod(state=TERMINATED))
+    lost = {"terminated": {**UNKNOWN["terminated"], "startedAt": "2026-11-24T08:00:02Z"}}
+    assert not never_started(pod(state=lost))
+    assert never_started(
+        pod(state={"terminated": {**UNKNOWN["terminated"], "startedAt": "1970-01-01T00:00:00Z"}})
+    )
 
 
 # --- Who reports what -------------------------------------------------------------------------------------
