@@ -1,6 +1,6 @@
-"""Outages of what is around the operator, and how much it asks of the API server.
+"""Outages of what is around the operator, its end and its start.
 
-These tests stop components that all others need, or count everybody's requests: each runs alone.
+These tests stop components that all others need, or look at the clock: each runs alone.
 """
 
 from __future__ import annotations
@@ -86,72 +86,6 @@ def test_deletion_that_no_watch_reported_is_noticed(own: OwnOperators, cluster: 
     status = bed.wait_status(running, missed=0, settledThrough=written(slots[-1]))
     assert status["history"][-1]["result"] == "Lost"
     assert bed.find("cronjobs", gone) is None
-
-
-def test_status_edited_to_garbage_does_not_stop_the_job(own: OwnOperators) -> None:
-    """Whatever somebody writes into the status by hand: the job goes on, and the operator with it."""
-    bed = own.bed
-    slots = bed.missed_slots(2)
-    operator = own.start()
-    job = bed.job("job", backfill=True, annotations={"mark-success": before(slots)})
-    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
-    for count, garbage in enumerate(GARBAGE, start=2):
-        bed.patch("crontabberjobs", job, {"status": garbage}, subresource="status")
-        bed.annotate(job, mark_success=before(slots))
-        bed.wait_good(job, count * len(slots))
-        status = bed.wait_status(job, missed=0, settledThrough=written(slots[-1]), state="Waiting")
-        assert status["history"][0]["slot"] == written(slots[-1])
-    bed.patch(
-        "crontabberjobs", job, [{"op": "remove", "path": "/status"}], subresource="status", kind=JSON_PATCH
-    )
-    bed.wait_status(job, state="Waiting", missed=0)
-    assert bed.good(job) == (1 + len(GARBAGE)) * [short(slot) for slot in slots]
-    assert "Traceback" not in operator.log()
-
-
-JSON_PATCH = "application/json-patch+json"
-LONG_AGO = "0001-01-01T00:00:00Z"
-GARBAGE: list[Body] = [
-    {"errorCount": 2**40, "history": [], "lastError": {"type": "X", "slot": LONG_AGO}},
-    {"settledThrough": "9999-12-31T23:59:59Z", "lastSuccessTime": "9999-12-31T23:59:59Z"},
-    {"settledThrough": LONG_AGO, "lastSuccessTime": LONG_AGO},
-    {
-        "ongoing": {
-            "slot": "2026-01-01T00:00:00Z",
-            "through": "2026-01-01T00:00:00Z",
-            "job": "no-such-job",
-            "uid": "no-such-uid",
-        }
-    },
-    {"lastCommands": [{"id": "1", "name": "no-such-command", "result": "Pending"}], "state": None},
-    {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "X", "lastTransitionTime": LONG_AGO}]},
-]
-
-
-def test_a_run_takes_at_most_three_writes_and_an_idle_job_none(own: OwnOperators, cluster: Cluster) -> None:
-    """Creation, claim with the books of the run before, release; and one to delete what the limits don't keep."""
-    bed = own.bed
-    own.start()
-    first, *slots = bed.missed_slots(9)
-    job = bed.job("job", backfill=True, passLastSuccess=True, annotations={"mark-success": before([first])})
-    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
-    bed.wait(lambda: len(bed.objects("jobs", job)) == 3, "old Jobs are deleted")
-    requests = Requests(cluster.audit_log, bed.namespace)
-    bed.annotate(job, mark_success=written(first))
-    bed.wait_good(job, 1 + 2 * len(slots))
-    bed.wait_status(job, missed=0, settledThrough=written(slots[-1]), state="Waiting")
-    bed.wait(lambda: len(bed.objects("jobs", job)) == 3, "old Jobs are deleted")
-    writes = requests.writes()
-    runs = [one for one in writes if (one.verb, one.resource) != ("delete", "jobs")]
-    commands = 3  # taken, annotation removed, done
-    last_books = 1
-    assert len(runs) <= 3 * len(slots) + commands + last_books, "\n".join(map(str, runs))
-    assert [one.verb for one in writes].count("delete") <= len(slots)
-    # Another job's whole life shows that time has passed; the idle one asked for nothing meanwhile.
-    idle = Requests(cluster.audit_log, bed.namespace)
-    other = bed.job("other", backfill=True, annotations={"mark-success": before(slots[-3:])})
-    bed.wait_status(other, missed=0, settledThrough=written(slots[-1]))
-    assert [one for one in idle.all() if one.name.startswith(job)] == []
 
 
 def test_restart_with_many_resources_writes_nothing(own: OwnOperators, cluster: Cluster) -> None:
