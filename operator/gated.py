@@ -159,7 +159,10 @@ def _why_not(
 
 
 def _why_occupied(view: View) -> str | None:
-    """No run is released while another one that was is unfinished, claimed or not."""
+    """No run is released while another one that was is unfinished, claimed or not, or may start by itself."""
+    live = view.seen.cronjob
+    if live is not None and live.starts_runs and not live.suspended:
+        return "the CronJob is that of a plain job still, which starts runs by itself."
     running = next((run for run in view.seen.runs if run.running and run.kind is not RunKind.MANUAL), None)
     if running is None:
         return None

@@ -140,6 +140,8 @@ class CronJobSeen:
     suspended: bool
     last_schedule: datetime | None
     last_successful: datetime | None
+    starts_runs: bool = False
+    """Its Jobs start by themselves: it is that of a plain job (still)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def _counts(view: View, books: Status, run: Run) -> bool:
     ignored = books.disregarded.jobs if books.disregarded is not None else ()
     return (
         run.kind is RunKind.NATIVE
+        and not run.attempt  # the operator released it while the job was gated, and recorded it
         and run.uid not in ignored
         and (run.released or not run.suspended)
         and run.slot > bookkeeping.cursor(view.job, books)

@@ -103,7 +103,8 @@ def read_cronjob(body: Body, owner: Owner) -> CronJobSeen | None:
     created = _time(metadata.get("creationTimestamp"))
     if created is None:
         return None
-    template = (spec.get("jobTemplate") or {}).get("metadata") or {}
+    template = spec.get("jobTemplate") or {}
+    template_annotations = (template.get("metadata") or {}).get("annotations") or {}
     return CronJobSeen(
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
@@ -113,13 +114,14 @@ def read_cronjob(body: Body, owner: Owner) -> CronJobSeen | None:
         ),
         created=created,
         hash=annotations.get(HASH) or "",
-        template_hash=(template.get("annotations") or {}).get(TEMPLATE_HASH) or "",
+        template_hash=template_annotations.get(TEMPLATE_HASH) or "",
         drifted=_spec_has_other_writer(metadata),
         slots=_slots_of(spec),
         schedule=schedule_key(spec),
         suspended=bool(spec.get("suspend")),
         last_schedule=_time(status.get("lastScheduleTime")),
         last_successful=_time(status.get("lastSuccessfulTime")),
+        starts_runs=not (template.get("spec") or {}).get("suspend"),
     )
 
 

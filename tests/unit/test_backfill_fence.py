@@ -706,6 +706,29 @@ def test_a_gated_run_that_failed_is_counted_once_by_a_job_that_became_plain() ->
     assert scene.status.ongoing is None
 
 
+def test_a_native_run_that_failed_gated_is_not_counted_again_by_a_plain_job() -> None:
+    """Nor given up: Kubernetes fires its slot again."""
+    scene = chain()
+    run = scene.claimed(scene.native("10:00"), released="10:30")
+    scene.edit(backfill=None)
+    scene.rollout()
+    scene.failed(run, "10:32")
+    scene.rest("10:32")
+    assert (scene.status.error_count, len(scene.status.history), scene.status.skipped) == (1, 1, 0)
+
+
+def test_nothing_is_released_beside_a_cronjob_that_starts_runs_by_itself() -> None:
+    """The job became gated; its CronJob can't be written yet, so near to a slot, and may fire it."""
+    scene = chain()
+    scene.one_off("10:00")
+    scene.change_cronjob(starts_runs=True)
+    scene.rest("11:00:01")
+    assert scene.status.ongoing is None
+    scene.change_cronjob(starts_runs=False)
+    scene.rest("11:00:06")
+    assert scene.status.ongoing is not None
+
+
 def test_runs_that_wait_go_when_the_job_becomes_plain() -> None:
     """Kubernetes runs it from now on."""
     scene = chain()

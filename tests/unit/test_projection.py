@@ -300,6 +300,20 @@ def test_a_cronjob_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "starts"),
+    [
+        ({"spec": {"suspend": True}}, False),
+        ({"spec": {"suspend": False}}, True),
+        ({"spec": {}}, True),
+        ({}, True),
+    ],
+)
+def test_a_cronjob_tells_whether_its_jobs_start_by_themselves(template: dict[str, Any], starts: bool) -> None:
+    """Those of a plain job do."""
+    assert cronjob(spec__jobTemplate=template).starts_runs is starts
+
+
+@pytest.mark.parametrize(
     "references",
     [
         None,
