@@ -11,7 +11,7 @@ How the reconciler uses it:
   the end `await asyncio.to_thread(reporter.close)`;
 - when the pods of a run were inspected, before the books are written:
   `reporter.inspected(job, run, pods, outputs, evidence, events)`; `events` only of pods that
-  `sentry_events.never_started`. The same attempt told again is one event, also after a restart: its id is the
+  `sentry_news.never_started`. The same attempt told again is one event, also after a restart: its id is the
   same, and Sentry drops it;
 - when a status was written: `reporter.status_written(job, status, runs)`, with the resource as it was before.
   That tells recoveries, Jobs that vanished, and the check-ins;
@@ -49,18 +49,15 @@ from sentry_sdk.worker import Worker
 from crontabber_operator.models import Status
 from crontabber_operator.observed import Evidence, Job, Run
 from crontabber_operator.sentry_crons import DEFAULT_THRESHOLDS, CheckIn, Thresholds, check_ins
-from crontabber_operator.sentry_events import (
+from crontabber_operator.sentry_events import Told, failure_event, operator_event, recovery_event
+from crontabber_operator.sentry_news import (
     Body,
     FailedRun,
     OperatorError,
     Recovered,
-    Told,
     failed_runs,
-    failure_event,
     is_recovery_worth_reporting,
     is_worth_reporting,
-    operator_event,
-    recovery_event,
     status_news,
 )
 from crontabber_operator.sentry_outbox import OWN, Counts, Destination, News, Outbox, Outcome, Parcel
@@ -282,7 +279,7 @@ class Reporter:
         evidence: Evidence,
         events: Mapping[str, Iterable[Body]] = MappingProxyType({}),
     ) -> None:
-        """Tell of the failed attempts of a run whose pods were looked at; see `sentry_events.failed_runs`."""
+        """Tell of the failed attempts of a run whose pods were looked at; see `sentry_news.failed_runs`."""
         for failed in failed_runs(job, run, pods, outputs, evidence, events):
             self.failed(failed)
 

@@ -6,7 +6,7 @@ and a monitor takes 6 check-ins a minute. A closing check-in (ok, error) stands 
 for the opening one; an opening one is sent only if there is room to close it, because Sentry would take a run
 that never ends for a zombie.
 
-Ids come from the run's uid and attempt (sentry_events.py), so that a run that is opened in one life of the
+Ids come from the run's uid and attempt (sentry_news.py), so that a run that is opened in one life of the
 operator is closed in the next. It must not import kopf, kubernetes or sentry_sdk, or read a clock.
 """
 
@@ -26,7 +26,8 @@ from crontabber_operator.cron_text import cron_fields, parse_cron_text
 from crontabber_operator.models import Ongoing, Result, Spec, Status
 from crontabber_operator.observed import Job, Run
 from crontabber_operator.schedule import Frequency
-from crontabber_operator.sentry_events import JobTold, check_in_id, is_wanted, new_entries, trace_context
+from crontabber_operator.sentry_events import trace_context
+from crontabber_operator.sentry_news import JobTold, check_in_id, is_wanted, new_entries
 from crontabber_operator.wall_clock import WallClock
 
 SLUG_NAME_MAX_CHARACTERS: Final = 41

@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from crontabber_operator.sentry_crons import CheckIn, Monitors
-from crontabber_operator.sentry_events import FailedRun, OperatorError, Recovered
+from crontabber_operator.sentry_news import FailedRun, OperatorError, Recovered
 
 EVENTS_MAX: Final = 1000
 """So many events wait at most, of all namespaces together."""

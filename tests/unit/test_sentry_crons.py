@@ -27,7 +27,7 @@ from crontabber_operator.sentry_crons import (
     monitor_config,
     slug,
 )
-from crontabber_operator.sentry_events import check_in_id, trace_id
+from crontabber_operator.sentry_news import check_in_id, trace_id
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -11,7 +11,7 @@ from crontabber_operator import sentry_outbox
 from crontabber_operator.models import Result
 from crontabber_operator.observed import Attempt
 from crontabber_operator.sentry_crons import CheckIn, CheckInStatus, MonitorConfig
-from crontabber_operator.sentry_events import FailedRun, JobTold, OperatorError, PodTold
+from crontabber_operator.sentry_news import FailedRun, JobTold, OperatorError, PodTold
 from crontabber_operator.sentry_outbox import OWN, Destination, Outbox, Outcome, Parcel
 
 NOW = datetime(2026, 11, 24, 8, tzinfo=UTC)

@@ -23,7 +23,7 @@ from crontabber_operator.models import HistoryEntry, Ongoing, Result, Spec, Stat
 from crontabber_operator.observed import Attempt, Job, Run, RunKind
 from crontabber_operator.sentry import Reporter, SentrySettings
 from crontabber_operator.sentry_crons import check_ins, slug
-from crontabber_operator.sentry_events import FailedRun, JobTold, PodTold, Recovered, check_in_id, trace_id
+from crontabber_operator.sentry_news import FailedRun, JobTold, PodTold, Recovered, check_in_id, trace_id
 from tests.sentry_ingest import KEY, Ingest, ingest
 
 SLOT = datetime(2026, 11, 24, 8, tzinfo=UTC)

@@ -1,0 +1,479 @@
+"""What is worth telling Sentry: failed runs, recoveries, and what an app can't report by itself.
+
+PURE. `failed_runs()` and `status_news()` say what there is to tell, from what the operator has at hand anyway;
+`is_worth_reporting()` leaves out what the app reports by itself. Nothing that is told holds the value of an
+environment variable but `PodTold.secrets`, which are there to be masked.
+
+It must not import kopf, kubernetes or sentry_sdk, or read a clock.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from crontabber_operator.bookkeeping import failed_unseen
+from crontabber_operator.manifests import command_container
+from crontabber_operator.masking import known_secrets
+from crontabber_operator.models import HistoryEntry, ReportErrors, Result, Status, format_time
+from crontabber_operator.observed import Attempt, Evidence, Job, Run
+from crontabber_operator.tracebacks import Ending, How, Raised, read
+
+Body = Mapping[str, Any]
+
+LOGGER: Final = "crontabber"
+DSN_VARIABLE: Final = "SENTRY_DSN"
+OUTPUT_MAX_CHARACTERS: Final = 64 * 1024
+"""So much of the end of an output is told."""
+
+_IDS = uuid.UUID("6f3f5f0e-7c8e-5f0b-9d0a-0c6c2a1f6b1d")
+"""Where the ids of events and check-ins come from: the same thing told again has the same id, and Sentry drops it."""
+
+
+# --- What there is to tell --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTold:
+    """The CrontabberJob that something is told about."""
+
+    namespace: str
+    name: str
+    command: str
+    args: tuple[str, ...] = ()
+    report_errors: ReportErrors = ReportErrors.AUTO
+    deadline_seconds: int = 7200
+
+    @classmethod
+    def of(cls, job: Job) -> JobTold:
+        """Take what is told from the resource."""
+        return cls(
+            namespace=job.namespace,
+            name=job.name,
+            command=job.spec.command,
+            args=job.spec.args,
+            report_errors=job.spec.report_errors,
+            deadline_seconds=job.spec.active_deadline_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodTold:
+    """What is told of the pod that ended."""
+
+    name: str
+    uid: str
+    image: str = ""
+    exit_code: int | None = None
+    why: tuple[str, str] | None = None
+    """A word and a sentence, where the pod itself and not the command was at fault."""
+    app_reports: bool = False
+    """Its own SENTRY_DSN is set: the app reports what it can."""
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    """Values that are masked wherever they were printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedRun:
+    """One failed attempt."""
+
+    job: JobTold
+    slot: datetime
+    attempt: int
+    """From 1."""
+    run: str
+    """The Kubernetes Job's name."""
+    run_uid: str
+    ended: Attempt
+    through: datetime | None = None
+    """The last slot of a batch."""
+    pod: PodTold | None = None
+    """None where no pod was left to be looked at."""
+    output: str = field(default="", repr=False)
+    """The end of what was printed, as it was."""
+    history: tuple[HistoryEntry, ...] = ()
+    """The runs before, newest first."""
+
+    @property
+    def event_id(self) -> str:
+        """Return the same id for the same attempt, whoever tells of it, and when."""
+        identity = f"pod/{self.pod.uid}" if self.pod is not None else f"{self.run_uid}/{self.attempt}"
+        return _id(f"failed/{identity}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A job that had failed succeeded again."""
+
+    job: JobTold
+    slot: datetime
+    attempt: int
+    failures: int
+    """So many runs in a row had failed."""
+    run: str
+    at: datetime | None = None
+    last_type: str = ""
+    last_value: str = ""
+    since: datetime | None = None
+    """When the first failure was that is remembered."""
+
+    @property
+    def event_id(self) -> str:
+        """Return the same id for the same recovery, whoever tells of it, and when."""
+        job = f"{self.job.namespace}/{self.job.name}"
+        return _id(f"recovered/{job}/{self.run}/{format_time(self.slot)}/{self.attempt}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorError:
+    """Something went wrong in the operator itself."""
+
+    message: str
+    """What was logged, before its parameters were filled in where there are any."""
+    logger: str = LOGGER
+    level: str = "error"
+    """As Sentry calls it: warning, error or fatal."""
+    traceback: str = field(default="", repr=False)
+    at: datetime | None = None
+    shown: str = ""
+    """What was logged, complete."""
+
+
+def failed_runs(
+    job: Job,
+    run: Run,
+    pods: Iterable[Body],
+    outputs: Mapping[str, str],
+    evidence: Evidence,
+    events: Mapping[str, Iterable[Body]] = MappingProxyType({}),
+) -> Iterator[FailedRun]:
+    """Yield the failed attempts of a run that are not in the books yet, oldest first.
+
+    `pods` are those of the run's Job, `outputs` the ends of what they printed by uid, and `evidence` what
+    failures.py read from both; `job` is the resource as it was before these attempts were recorded. `events`
+    are the Events of pods that `never_started`, by uid: without them such a failure has no more exact name.
+    """
+    failed = sorted((pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"), key=_age)
+    recorded = [entry.finished for entry in job.status.history if entry.job == run.name and entry.finished]
+    known_until = max(recorded, default=None)
+    told = JobTold.of(job)
+    slot = _failing_slot(job, run, evidence)
+    gone = max(0, run.failed_pods - len(failed))
+    pairs = zip(failed, evidence.failures, strict=False)
+    for number, (pod, attempt) in enumerate(pairs, start=gone + 1):
+        if known_until is not None and attempt.finished is not None and attempt.finished <= known_until:
+            continue
+        yield FailedRun(
+            job=told,
+            slot=slot,
+            through=run.through if run.through > run.slot else None,
+            attempt=run.attempt or number,
+            run=run.name,
+            run_uid=run.uid,
+            ended=attempt,
+            pod=read_pod(pod, events.get(pod["metadata"]["uid"], ())),
+            output=outputs.get(pod["metadata"]["uid"], "")[-OUTPUT_MAX_CHARACTERS:],
+            history=job.status.history,
+        )
+    if run.failed and not failed and not recorded:
+        yield FailedRun(
+            job=told,
+            slot=slot,
+            attempt=run.attempt or max(1, run.failed_pods),
+            run=run.name,
+            run_uid=run.uid,
+            ended=failed_unseen(run),
+            history=job.status.history,
+        )
+
+
+def status_news(job: Job, after: Status) -> Iterator[FailedRun | Recovered]:
+    """Yield what only the books tell: Jobs that vanished, and the recovery from failures.
+
+    `job` has the status of before. Called after the new status was written.
+    """
+    before = job.status
+    told = JobTold.of(job)
+    for entry in reversed(new_entries(before, after)):
+        if entry.result is Result.SUCCEEDED and before.error_count:
+            last = before.last_error
+            yield Recovered(
+                job=told,
+                slot=entry.slot,
+                attempt=entry.attempt,
+                failures=before.error_count,
+                run=entry.job,
+                at=entry.finished,
+                last_type=last.type if last is not None else "",
+                last_value=last.value if last is not None else "",
+                since=_failing_since(before),
+            )
+        elif entry.result is Result.LOST:
+            claim = before.ongoing
+            uid = claim.uid if claim is not None and claim.job == entry.job else entry.job
+            ended = Attempt(Result.LOST, "Lost", entry.message, "", entry.started, entry.finished)
+            yield FailedRun(
+                job=told,
+                slot=entry.slot,
+                attempt=entry.attempt,
+                run=entry.job,
+                run_uid=uid,
+                ended=ended,
+                history=before.history,
+            )
+
+
+def new_entries(before: Status, after: Status) -> list[HistoryEntry]:
+    """Return the entries of the history that came with a change of the status, newest first."""
+    return [entry for entry in after.history if entry not in before.history]
+
+
+def _failing_slot(job: Job, run: Run, evidence: Evidence) -> datetime:
+    """Return the slot that failed: of a batch, the one behind the last good one."""
+    good = evidence.last_good_slot
+    if good is not None and run.slot <= good < run.through:
+        return job.spec.slots.next_after(good) or run.slot
+    return run.slot
+
+
+def _failing_since(status: Status) -> datetime | None:
+    failing = []
+    for entry in status.history:
+        if entry.result is Result.SUCCEEDED:
+            break
+        failing.append(entry.finished or entry.started)
+    return next((time for time in reversed(failing) if time is not None), None)
+
+
+def _age(pod: Body) -> tuple[str, str]:
+    return pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]
+
+
+def _id(identity: str) -> str:
+    return uuid.uuid5(_IDS, identity).hex
+
+
+def trace_id(run_uid: str, attempt: int) -> str:
+    """Return the id by which Sentry ties a check-in to the errors of the same attempt."""
+    return _id(f"trace/{run_uid}/{attempt}")
+
+
+def check_in_id(run_uid: str, attempt: int) -> str:
+    """Return the id of an attempt's check-in, the same in whichever operator's life it starts and ends."""
+    return _id(f"check-in/{run_uid}/{attempt}")
+
+
+# --- Reading a pod ----------------------------------------------------------------------------------------
+
+_PULL: Final = ("ErrImagePull", "Its image can't be pulled.")
+_CONFIG: Final = (
+    "CreateContainerConfigError",
+    "Its container can't be made: a Secret or ConfigMap is missing, or a key of it.",
+)
+_NEVER_STARTED: Final = (
+    "NeverStarted",
+    "Its container was never started: its image, a volume or its node was not to be had. The pod's Events say which.",
+)
+# A name for each, however far the kubelet was with trying again: else one failure would be two issues.
+_WAITING: Final = {
+    "ErrImagePull": _PULL,
+    "ImagePullBackOff": _PULL,
+    "ErrImageNeverPull": ("ErrImageNeverPull", "Its image is not on the node, and may not be pulled."),
+    "InvalidImageName": ("InvalidImageName", "Its image has an invalid name."),
+    "ImageInspectError": ("ImageInspectError", "Its image can't be read."),
+    "RegistryUnavailable": ("RegistryUnavailable", "The registry of its image can't be reached."),
+    "CreateContainerConfigError": _CONFIG,
+    "CreateContainerError": ("CreateContainerError", "Its container can't be made."),
+    "RunContainerError": ("RunContainerError", "Its container can't be started."),
+}
+_EVENTS: Final = (
+    (
+        re.compile(r"ErrImageNeverPull|is not present with pull policy of Never"),
+        _WAITING["ErrImageNeverPull"],
+    ),
+    (re.compile(r"InvalidImageName|Failed to apply default image tag"), _WAITING["InvalidImageName"]),
+    (re.compile(r"[Pp]ull(?:ing)? image|ErrImagePull|ImagePullBackOff"), _PULL),
+    (re.compile(r"(?:secret|configmap) \"[^\"]*\" not found|couldn't find key"), _CONFIG),
+)
+_EVENT_REASONS: Final = {
+    "FailedMount": ("FailedMount", "One of its volumes can't be mounted."),
+    "FailedAttachVolume": ("FailedMount", "One of its volumes can't be mounted."),
+    "FailedScheduling": ("FailedScheduling", "No node has room for it, or may run it."),
+    "FailedCreatePodSandBox": ("FailedCreatePodSandBox", "Its node can't make its network or sandbox."),
+}
+_DISRUPTIONS: Final = {
+    "PreemptionByScheduler": ("Preempted", "It had to make room for a pod of higher priority."),
+    "DeletionByTaintManager": ("NodeLost", "Its node was lost, or must not run it any more."),
+    "DeletionByPodGC": ("NodeLost", "Its node was lost."),
+    "EvictionByEvictionAPI": ("Evicted", "It was evicted, for instance because its node was drained."),
+    "TerminationByKubelet": ("Evicted", "Its node ended it: the node was short of something, or shut down."),
+}
+
+
+def never_started(pod: Body) -> bool:
+    """Whether the command of a failed pod never ran. Then only the pod's Events tell why.
+
+    The kubelet turns what such a container waited for into an invented end, ContainerStatusUnknown.
+    """
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    name = command_container(spec["containers"]).get("name") if spec.get("containers") else None
+    ended = _terminated(status, name)
+    started = str(ended.get("startedAt") or "")
+    return not ended or (
+        ended.get("reason") == "ContainerStatusUnknown"
+        and (not started or started.startswith(("0001-", "1970-")))
+    )
+
+
+def read_pod(pod: Body, events: Iterable[Body] = ()) -> PodTold:
+    """Take what is told from a pod, as the API has it. `events`: its Events, needed where it never started."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    container = command_container(spec["containers"]) if spec.get("containers") else {}
+    environment = [
+        variable
+        for one in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+        for variable in one.get("env") or ()
+    ]
+    given = [*(container.get("command") or ()), *(container.get("args") or ())]
+    has_run = not never_started(pod)
+    code = _terminated(status, container.get("name")).get("exitCode") if has_run else None
+    return PodTold(
+        name=pod["metadata"]["name"],
+        uid=pod["metadata"]["uid"],
+        image=str(container.get("image") or ""),
+        exit_code=code if isinstance(code, int) else None,
+        why=_fault_of_node(status) or (None if has_run else _why_not_started(spec, status, events)),
+        app_reports=sets_dsn(container),
+        secrets=known_secrets(given, environment),
+    )
+
+
+def sets_dsn(container: Body, known_keys: Mapping[tuple[str, str], frozenset[str]] | None = None) -> bool:
+    """Whether a container has a SENTRY_DSN of its own, so that the app reports its exceptions itself.
+
+    An entry in `env` decides, also an empty one (that turns Sentry off). What is in an `envFrom` the operator
+    can't see, unless it is told by kind (ConfigMap, Secret) and name in `known_keys`; unknown means no: told
+    twice is a nuisance, never told is an outage that nobody sees.
+    """
+    for variable in reversed(container.get("env") or []):
+        if variable.get("name") == DSN_VARIABLE:
+            return bool(str(variable.get("value") or "").strip() or variable.get("valueFrom"))
+    for source in container.get("envFrom") or []:
+        prefix = str(source.get("prefix") or "")
+        for kind, key in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
+            name = (source.get(key) or {}).get("name")
+            keys = (known_keys or {}).get((kind, str(name)), frozenset())
+            if name and any(prefix + one == DSN_VARIABLE for one in keys):
+                return True
+    return False
+
+
+def _fault_of_node(status: Body) -> tuple[str, str] | None:
+    if status.get("reason") == "NodeLost":
+        return _DISRUPTIONS["DeletionByPodGC"]
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return _DISRUPTIONS.get(str(condition.get("reason") or ""))
+    return None
+
+
+def _why_not_started(spec: Body, status: Body, events: Iterable[Body]) -> tuple[str, str] | None:
+    inits = status.get("initContainerStatuses") or ()
+    for one in (*inits, *(status.get("containerStatuses") or ())):
+        reason = str(((one.get("state") or {}).get("waiting") or {}).get("reason") or "")
+        if reason in _WAITING:
+            return _WAITING[reason]
+    sidecars = {
+        one.get("name") for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"
+    }
+    for one in inits:
+        code = ((one.get("state") or {}).get("terminated") or {}).get("exitCode")
+        if code and one.get("name") not in sidecars:
+            return "InitContainerFailed", f"Its init container {one.get('name')} ended with exit code {code}."
+    for event in events:
+        reason, message = str(event.get("reason") or ""), str(event.get("message") or "")
+        for pattern, told in _EVENTS:
+            if reason in ("Failed", "BackOff", "InspectFailed", "ErrImageNeverPull") and pattern.search(
+                message
+            ):
+                return told
+        if reason in _EVENT_REASONS:
+            return _EVENT_REASONS[reason]
+    return _NEVER_STARTED if status.get("reason") == "DeadlineExceeded" else None
+
+
+def _terminated(status: Body, container: str | None) -> Body:
+    for one in status.get("containerStatuses") or ():
+        if one.get("name") == container:
+            ended: Body = (one.get("state") or {}).get("terminated") or {}
+            return ended
+    return {}
+
+
+# --- What is reported at all ------------------------------------------------------------------------------
+
+
+def is_worth_reporting(run: FailedRun) -> bool:
+    """Whether a failure goes to Sentry, by `reportErrors` and what the app could report by itself."""
+    return is_wanted(run.job) and not (
+        _leaves_it_to_app(run) and _app_could(run.ended.result, ending_of(run))
+    )
+
+
+def is_recovery_worth_reporting(recovered: Recovered) -> bool:
+    """Whether a recovery goes to Sentry: unless nothing about the job does."""
+    return is_wanted(recovered.job)
+
+
+def is_wanted(job: JobTold) -> bool:
+    """Whether anything about a job goes to Sentry at all."""
+    return job.report_errors is not ReportErrors.NEVER
+
+
+def _leaves_it_to_app(run: FailedRun) -> bool:
+    return (
+        run.job.report_errors is ReportErrors.AUTO
+        and run.pod is not None
+        and run.pod.app_reports
+        and run.pod.why is None
+    )
+
+
+def _app_could(result: Result, ending: Ending | None) -> bool:
+    """Whether the Sentry SDK within the app saw this exception.
+
+    It sees what a logger or the interpreter got, but no CommandError (Django turns it into a line and an exit
+    code), nothing that killed the process, and nothing from before the settings had started it.
+    """
+    return (
+        result is Result.FAILED
+        and ending is not None
+        and ending.how in (How.UNCAUGHT, How.LOGGED)
+        and ending.raised.type != "KeyboardInterrupt"
+        and not _is_early(ending.raised)
+    )
+
+
+def _is_early(raised: Raised) -> bool:
+    """Whether it was raised before the settings were loaded, which is where the SDK is started."""
+    frames = raised.frames
+    if not frames:
+        return False
+    settings = [
+        number
+        for number, frame in enumerate(frames)
+        if frame.path.endswith("django/conf/__init__.py") and frame.function in ("_setup", "__init__")
+    ]
+    if settings and settings[-1] < len(frames) - 1:
+        return True
+    return all(frame.path == frames[0].path for frame in frames) and frames[0].path.endswith("manage.py")
+
+
+def ending_of(run: FailedRun) -> Ending | None:
+    """Find the exception in what the run printed, or in what is known of it."""
+    return read(run.output or run.ended.traceback)
