@@ -135,7 +135,7 @@ class Client(Cluster):
             )
             if response.status != 200:
                 raise _refused(response.status, await response.read())
-            async for chunk in response.content.iter_any():
+            async for chunk in response.response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ApiError(0, type(error).__name__, f"GET {path}: {error or 'no answer'}") from error

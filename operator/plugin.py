@@ -51,7 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from crontabber_operator import completion  # noqa: PLC0415 - only for the shell
 
         return completion.complete(PROGRAM, words[1:])
-    arguments = build_parser().parse_args(words)
+    # argparse takes no arguments after -- where options stand between the name and it.
+    end = words.index("--") if "--" in words else len(words)
+    parser = build_parser()
+    arguments = parser.parse_args(words[:end])
+    if words[end:] and arguments.command != "run":
+        parser.error(f"only run takes arguments after --, not {arguments.command}")
+    arguments.args = words[end + 1 :]
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -88,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = _add_command(commands, "run", "run jobs at once, outside the bookkeeping", many="jobs_to_run")
     run.usage = f"{PROGRAM} run NAME [options] [-- ARGUMENT ...]"
+    run.epilog = "What stands after -- is given to the command, after its own arguments."
     run.add_argument("-f", "--follow", action="store_true", help="print its output until it ends")
     run.set_defaults(run=_run_now)
 
@@ -116,7 +123,6 @@ def _add_command(
         )
     else:
         parser.add_argument("job", metavar="NAME", help="the job")
-        parser.add_argument("args", nargs="*", metavar="ARGUMENT", help="further arguments, after --")
     parser.add_argument(
         "--id",
         metavar="ID",
