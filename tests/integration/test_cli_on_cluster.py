@@ -249,7 +249,7 @@ def test_import_without_the_operator_is_taken_up_when_it_comes(cluster: Cluster,
     slots = bed.missed_slots(3)
     books = {"lastSuccessTime": written(slots[0]), "settledThrough": written(slots[0])}
     for name in ("gated", "plain"):
-        bed.job(name, **({"backfill": True} if name == "gated" else {}))
+        bed.job(name, backfill=True if name == "gated" else None)
     items = [{"name": name, "status": books} for name in ("gated", "plain")]
     body = {"apiVersion": "crontabber.dev/v1", "kind": "CrontabberState", "items": items}
     told(shell.crontabber("state", "import", stdin=json.dumps(body)))
@@ -301,7 +301,7 @@ def test_an_import_never_takes_a_success_back_unasked(cluster: Cluster, bed: Tes
     for name in ("gated", "plain"):
         bed.job(
             name,
-            **({"backfill": True} if name == "gated" else {}),
+            backfill=True if name == "gated" else None,
             annotations={"mark-success": before(slots[:1] if name == "gated" else slots[-1:])},
         )
         bed.wait_status(name, missed=0, settledThrough=written(slots[-1]))

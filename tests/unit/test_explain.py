@@ -349,7 +349,8 @@ def test_the_dry_run_agrees_with_the_slots(
 
 def test_a_simulated_job_runs_its_slots_as_they_fall_due() -> None:
     """Plain and gated: native runs, at their slots, each once."""
-    for fields in ({}, {"backfill": True}, {"passLastSuccess": True}):
+    kinds: tuple[dict[str, Any], ...] = ({}, {"backfill": True}, {"passLastSuccess": True})
+    for fields in kinds:
         simulated = SimulatedJob(job=job(created=at(5, 30), **fields), desired=DESIRED)
         ran: list[datetime] = []
         for minute in range(0, 200, 5):

@@ -463,7 +463,7 @@ def test_a_run_that_goes_on_is_told_and_not_counted() -> None:
 def test_the_last_error_is_kept_from_the_log() -> None:
     """As the original wrote it: class, value, traceback."""
     row = {"app_name": "a", "last_success": "2026-11-24T08:00:00Z", "error_count": 1, "last_error": "{…"}
-    logs = [
+    logs: list[dict[str, Any]] = [
         {"app_name": "a", "log_time": "2026-11-24T07:00:00Z", "success": "2026-11-24T07:00:00Z"},
         {
             "app_name": "a",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -84,7 +83,7 @@ class FakeCluster:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """Return the cluster that the plugin connects to."""
     made = FakeCluster()
 
@@ -299,7 +298,7 @@ def test_a_table_is_written_as_kubectl_does() -> None:
             {"name": "Command", "priority": 1},
         ]
     }
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"cells": ["a", 0, "x"], "object": {"metadata": {"namespace": "n"}}},
         {"cells": ["longer", None, "y\nz"], "object": {"metadata": {"namespace": "other"}}},
     ]
