@@ -15,6 +15,7 @@ from typing import Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -27,7 +28,7 @@ from crontabber_operator.cluster import (
     Body,
     Cluster,
 )
-from crontabber_operator.connection import EXIT_USAGE, CannotError
+from crontabber_operator.connection import EXIT_USAGE, CannotError, is_unknown_kind
 from crontabber_operator.manifests import JOB_LABEL, MANAGER
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 
@@ -65,7 +66,9 @@ class Client(Cluster):
         try:
             return await self._request("GET", _resources(namespace, name))
         except ApiError as error:
-            if error.not_found and "could not find the requested resource" not in error.message:
+            if is_unknown_kind(error):
+                raise
+            if error.not_found:
                 return None
             raise
 
@@ -193,8 +196,9 @@ async def _by_kubeconfig(configuration: Configuration, files: str | None, contex
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=files, context=context, client_configuration=configuration
         )
-    except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-        message = f"the kubeconfig {files or '~/.kube/config'} can't be used: {error}."
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        message = f"the kubeconfig {files or '~/.kube/config'} can't be used: {reason}."
         raise CannotError(message, EXIT_USAGE) from error
     chosen = known[context] if context is not None else current
     return str((chosen.get("context") or {}).get("namespace") or "default")

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crontabber_operator.client import Client
+    from crontabber_operator.cluster import ApiError
 
 EXIT_FAILED = 1
 """What was asked could not be done, or was refused."""
 EXIT_USAGE = 2
 """The arguments or the input can't be used."""
+_UNKNOWN_KIND = ("404 page not found", "could not find the requested resource")
 EXIT_INTERRUPTED = 130  # as a shell reports a program that SIGINT ended
 
 
@@ -87,9 +89,20 @@ def _sentence(error: Exception) -> str | None:
     if not isinstance(error, ApiError):
         return None
     if error.status == 0:
-        return f"the API server can't be reached: {error.message}."
+        return f"the API server can't be reached: {full_stop(error.message)}"
     if error.status == 401:
         return "the API server doesn't accept the kubeconfig's login; log in anew."
-    if error.status == 404 and "could not find the requested resource" in error.message:
+    if is_unknown_kind(error):
         return "the cluster has no CrontabberJobs; install them with 'kubectl apply -f crds/'."
-    return error.message if error.message.endswith(".") else f"{error.message}."
+    return full_stop(error.message)
+
+
+def is_unknown_kind(error: ApiError) -> bool:
+    """Tell whether a 404 means that the CustomResourceDefinition is missing, and not the object."""
+    return error.status == 404 and any(text in error.message for text in _UNKNOWN_KIND)
+
+
+def full_stop(sentence: str) -> str:
+    """End a sentence of somebody else with a full stop, in one line."""
+    text = " ".join(sentence.split())
+    return text if text.endswith(".") else f"{text}."

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from crontabber_operator import connection
-from crontabber_operator.connection import EXIT_FAILED, CannotError
+from crontabber_operator.connection import EXIT_FAILED, CannotError, full_stop
 
 if TYPE_CHECKING:
     from crontabber_operator.client import Client
@@ -146,7 +146,7 @@ async def _print(client: Client, namespace: str, chosen: Run, tail: int | None, 
     except ApiError as error:
         if error.status != 400:
             raise
-        raise CannotError(f"{error.message}.") from error
+        raise CannotError(full_stop(error.message)) from error
 
 
 async def _pod(client: Client, namespace: str, chosen: Run, *, follow: bool) -> Body | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crontabber_operator import connection
-from crontabber_operator.connection import EXIT_FAILED, EXIT_USAGE, CannotError
+from crontabber_operator.connection import EXIT_FAILED, EXIT_USAGE, CannotError, full_stop
 
 if TYPE_CHECKING:
     from crontabber_operator.client import Client
@@ -325,7 +325,7 @@ async def _give(client: Client, job: Place, command: Command) -> None:
         except ApiError as error:
             if error.guard_failed or error.transient:
                 continue
-            raise CannotError(_full_stop(error.message)) from error
+            raise CannotError(full_stop(error.message)) from error
         else:
             return
     message = f"something else wrote to it {ATTEMPTS} times; try again."
@@ -354,7 +354,7 @@ def _outcome(body: Body | None, command: Command) -> tuple[bool, str] | None:
     for record in status.last_commands:
         if record.id == command.id and record.name == command.name and record.result != PENDING:
             if record.result.startswith(REFUSED):
-                return False, _full_stop(record.result.removeprefix(REFUSED).lstrip(": "))
+                return False, full_stop(record.result.removeprefix(REFUSED).lstrip(": "))
             return True, _effect(command, status, body["metadata"]["name"])
     return None
 
@@ -391,10 +391,6 @@ def _run_now(arguments: argparse.Namespace) -> int:
         )
 
     return connection.run_connected(program, arguments, work)
-
-
-def _full_stop(sentence: str) -> str:
-    return sentence if sentence.endswith(".") else f"{sentence}."
 
 
 def _seconds(text: str) -> float:

@@ -476,6 +476,15 @@ def test_a_schedule_without_slots_is_told(tmp_path: Path, capsys: pytest.Capture
     assert "it would never run" in capsys.readouterr().out
 
 
+DEAD = """\
+current-context: a
+clusters: [{name: a, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: a, user: {token: t}}]
+contexts: [{name: a, context: {cluster: a, user: a, namespace: shop}}]
+"""
+"""The kubeconfig of a cluster that doesn't answer."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -488,6 +497,13 @@ def test_a_schedule_without_slots_is_told(tmp_path: Path, capsys: pytest.Capture
         (["-f", "good.yaml", "--webapp", "pod/x"], 2, "--webapp takes deployment/NAME"),
         (["job", "--kubeconfig", "nowhere"], 2, "the kubeconfig nowhere can't be used"),
         (["job", "--kubeconfig", "none.yaml"], 2, "the kubeconfig none.yaml can't be used"),
+        (["job", "--kubeconfig", "bad.yaml"], 2, "the kubeconfig bad.yaml can't be used"),
+        (
+            ["job", "--kubeconfig", "dead.yaml"],
+            1,
+            "the API server can't be reached: GET /apis/crontabber.dev",
+        ),
+        (["job", "--kubeconfig", "dead.yaml", "--context", "b"], 2, "has no context b; it has a."),
     ],
 )
 def test_wrong_arguments_are_told_in_a_sentence(
@@ -506,8 +522,11 @@ def test_wrong_arguments_are_told_in_a_sentence(
     Path("good.yaml").write_text(
         "{kind: CrontabberJob, metadata: {name: a}, spec: {command: a, frequency: 1h}}", encoding="utf-8"
     )
+    Path("dead.yaml").write_text(DEAD, encoding="utf-8")
     assert cli.main(["explain", *arguments]) == code
-    assert sentence in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert len(told.splitlines()) == 1
 
 
 def test_lists_and_json_are_read(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from crontabber_operator.observed import Run, RunKind
 from crontabber_operator.store import Store
 
 PREFIX = "crontabber.dev/"
+NO_CRD = "the cluster has no CrontabberJobs; install them with 'kubectl apply -f crds/'."
 SLOT = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
 
@@ -217,12 +218,13 @@ def test_a_job_that_is_deleted_meanwhile_is_told(
 
 
 @pytest.mark.parametrize(
-    ("status", "sentence"),
+    ("status", "message", "sentence"),
     [
-        (0, "the API server can't be reached: no answer."),
-        (401, "the API server doesn't accept the kubeconfig's login; log in anew."),
-        (403, "you may not."),
-        (404, "the cluster has no CrontabberJobs; install them with 'kubectl apply -f crds/'."),
+        (0, "no answer", "the API server can't be reached: no answer."),
+        (401, "Unauthorized", "the API server doesn't accept the kubeconfig's login; log in anew."),
+        (403, "you may not", "you may not."),
+        (404, "404 page not found\n", NO_CRD),
+        (404, "the server could not find the requested resource", NO_CRD),
     ],
 )
 def test_what_the_api_server_refuses_is_told_in_a_sentence(
@@ -230,11 +232,10 @@ def test_what_the_api_server_refuses_is_told_in_a_sentence(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     status: int,
+    message: str,
     sentence: str,
 ) -> None:
     """No traceback, exit code 1."""
-    messages = {0: "no answer", 403: "you may not"}
-    message = messages.get(status, "the server could not find the requested resource")
 
     async def refuse(*_: object) -> None:
         raise ApiError(status, "", message)
