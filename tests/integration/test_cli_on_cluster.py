@@ -467,3 +467,47 @@ def test_a_large_namespace_is_listed_whole(cluster: Cluster, own: OwnOperators) 
     )
     assert len(told(shell.plugin("list")).splitlines()) == count + 1
     assert len(json.loads(told(shell.crontabber("state", "export", "--all")))["items"]) == count
+
+
+# --- migrate ----------------------------------------------------------------------------------------------
+
+
+def test_a_migrated_job_goes_on_where_the_original_stopped(cluster: Cluster, bed: Testbed) -> None:
+    """JOBS and a dump become manifests and a state file; the slots since then run, the failed one among them."""
+    shell = Shell(cluster, bed)
+    hour = timedelta(hours=1)
+    newest = now().replace(minute=0)
+    last_good, failed = newest - 3 * hour, newest - 2 * hour
+    (bed.folder / "jobs.py").write_text(
+        "JOBS = [{'cmd': 'record', 'frequency': '1h', 'backfill': True, 'last_success': True}]",
+        encoding="utf-8",
+    )
+    # The original has the failed slot as the last success.
+    row = {
+        "app_name": "record",
+        "last_success": written(failed),
+        "error_count": 1,
+        "last_error": "{'value': 'no'}",
+    }
+    log = {"app_name": "record", "log_time": written(last_good), "success": written(last_good)}
+    dump = [{"model": "cron.job", "fields": row}, {"model": "cron.log", "fields": log}]
+    (bed.folder / "dump.json").write_text(json.dumps(dump), encoding="utf-8")
+    out = bed.folder / "out"
+    told(
+        shell.crontabber(
+            "migrate",
+            *(str(bed.folder / "jobs.py"), "--state", str(bed.folder / "dump.json")),
+            *("--out", str(out), "--webapp", "site"),
+        )
+    )
+    template = bed.template("record")
+    template["metadata"] = {"labels": {"app": "site"}}
+    template["spec"]["containers"][0]["command"] = ["python", "manage.py", "serve"]
+    deployment = {"replicas": 1, "selector": {"matchLabels": {"app": "site"}}, "template": template}
+    bed.create("deployments", {"metadata": {"name": "site"}, "spec": deployment})
+    cluster.kubectl("apply", "-f", str(out))
+    told(shell.crontabber("state", "import", str(out / "crontabber.state")))
+    bed.wait(lambda: len(bed.good("record")) >= 3, "three slots were caught up")
+    first = bed.runs("record")[0]
+    assert first.argv == ("record", f"--run-time={short(failed)}", f"--last-success={short(last_good)}")
+    assert bed.good("record")[:3] == [short(failed), short(failed + hour), short(newest)]
