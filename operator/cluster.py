@@ -208,6 +208,16 @@ class Cluster:
 
     # --- What there is -----------------------------------------------------------------------------------
 
+    async def serves_resource(self) -> bool:
+        """Tell whether the API server knows the CRD and serves it."""
+        try:
+            found = await self._request("GET", f"/apis/{GROUP}/{VERSION}")
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return False
+        return any(one.get("name") == PLURAL for one in found.get("resources") or [])
+
     async def list_uids(self, kind: Kind, namespace: str) -> set[str]:
         """List the uids of all objects of a kind that are watched in a namespace."""
         api = f"{GROUP}/{VERSION}" if kind is Kind.RESOURCE else "batch/v1"

@@ -8,7 +8,6 @@ from half a picture after a start. The index functions return nothing, so that k
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from typing import Any
@@ -18,6 +17,7 @@ import kopf
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.manifests import JOB_LABEL
 from crontabber_operator.models import GROUP, PLURAL, VERSION
+from crontabber_operator.presence import guard_watch, wait_until_served
 from crontabber_operator.projection import owner_name
 from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.settings import Settings
@@ -41,14 +41,18 @@ class Operator:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self.cluster = cluster
         self.reconciler = Reconciler(cluster, settings)
-        self.task = asyncio.create_task(self.reconciler.run(), name="reconciler")
+        self.task = asyncio.create_task(self._run(), name="reconciler")
         self.task.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.reconciler.run())
+            group.create_task(guard_watch(self.cluster))
 
     async def stop(self) -> None:
         """End the passes and close the connections."""
         self.task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
+        await asyncio.wait({self.task})  # what it may have ended with is logged already
         await self.reconciler.stop()
         await self.cluster.close()
 
@@ -80,13 +84,16 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     for kind in (JOBS, CRONJOBS):
         settings.watching.label_selectors[kind] = JOB_LABEL
     ours = memo if isinstance(memo, Settings) else Settings.read({})
-    _running = Operator(await Cluster.connect(), ours)
+    cluster = await Cluster.connect()
+    await wait_until_served(cluster)
+    _running = Operator(cluster, ours)
 
 
 @kopf.on.cleanup()
 async def stop(**_: Any) -> None:
     """Stop; whatever was half done is finished by the next operator."""
-    await _operator().stop()
+    if _running is not None:
+        await _running.stop()
     for task in asyncio.all_tasks():
         # Where kopf was stopped in the middle of an event it leaves this behind, and would wait 5 s for it.
         if task.get_name().startswith("pause-waiter for "):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from devcluster import Cluster, ClusterError, LocalImage
+from devcluster import Cluster, LocalImage
 from tests.integration.operator_process import ROOT, OperatorProcess
 from tests.integration.side_by_side import (
     MARKER,
     SHARED,
     OwnOperators,
     Stage,
+    apply_crd,
     is_side_by_side,
     waits_for_the_clock,
 )
@@ -60,7 +60,7 @@ def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clust
     if kept:
         cluster = Cluster.attach(kept)
         cluster.set_images(images)
-        _apply_crd(cluster)
+        apply_crd(cluster)
         yield cluster
         return
     state = tmp_path_factory.mktemp("state")
@@ -68,24 +68,12 @@ def operator_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clust
         patch.setenv("XDG_STATE_HOME", str(state))
         cluster = Cluster.start(f"operator-{os.getpid()}", images=images, audit=True)
     try:
-        _apply_crd(cluster)
+        apply_crd(cluster)
         yield cluster
     finally:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_STATE_HOME", str(state))
             cluster.stop()
-
-
-def _apply_crd(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "-f", str(ROOT / "crds"))
-    for attempt in itertools.count():
-        try:
-            cluster.kubectl("get", "ctj")
-        except ClusterError:
-            if attempt > 100:
-                raise
-        else:
-            return
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
-from devcluster import Cluster
-from tests.integration.operator_process import OperatorProcess
+from devcluster import Cluster, ClusterError
+from tests.integration.operator_process import ROOT, OperatorProcess
 from tests.integration.testbed import Api, Testbed
 
 MARKER = "side_by_side"
 AT_ONCE = 8
 SHARED = "shared"
+CRDS = ROOT / "crds"
 _SESSION = f"{os.getpid() % 100_000:x}"
 
 
@@ -38,6 +39,19 @@ def waits_for_the_clock(item: pytest.Item) -> bool:
     return any(mark.kwargs.get("waits_for_the_clock") for mark in item.iter_markers(MARKER))
 
 
+def apply_crd(cluster: Cluster) -> None:
+    """Apply the CRD and return when it is served. `kubectl wait` fails where it has no status yet."""
+    cluster.kubectl("apply", "-f", str(CRDS))
+    for attempt in itertools.count():
+        try:
+            cluster.kubectl("get", "ctj")
+        except ClusterError:
+            if attempt > 100:
+                raise
+        else:
+            return
+
+
 class OwnOperators:
     """A namespace, and operators that a test starts and ends itself."""
 
@@ -45,7 +59,7 @@ class OwnOperators:
         self, cluster: Cluster, bed: Callable[[Callable[[], list[OperatorProcess]]], Testbed]
     ) -> None:
         """Make the namespace."""
-        self._cluster = cluster
+        self.cluster = cluster
         self._stack = ExitStack()
         self.started: list[OperatorProcess] = []
         self.bed = bed(lambda: self.started)
@@ -54,7 +68,7 @@ class OwnOperators:
         """Start one more operator on the namespace, with a fault (faulty_operator.py) or without."""
         log = self.bed.folder / f"operator-{len(self.started) + 1}{fault.replace(':', '-')}.log"
         operator = OperatorProcess.start(
-            self._cluster.kubeconfig,
+            self.cluster.kubeconfig,
             log,
             namespaces=[self.bed.namespace],
             fault=fault,

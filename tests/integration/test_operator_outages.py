@@ -5,13 +5,16 @@ These tests stop components that all others need, or look at the clock: each run
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from devcluster import Cluster
-from tests.integration.side_by_side import OwnOperators
-from tests.integration.testbed import Body, Requests, Testbed, before, short, written
+from tests.integration.side_by_side import CRDS, OwnOperators, apply_crd
+from tests.integration.testbed import Api, Body, Requests, Testbed, before, short, written
 
 SLOTS = 4
 MANY = 200
@@ -131,3 +134,35 @@ def test_operator_ends_quickly_in_the_middle_of_work(own: OwnOperators, number: 
     assert "Task was destroyed" not in first.log()
     own.start()
     assert_caught_up(bed, job, 3)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[OwnOperators]:
+    """Return a namespace of a cluster of its own that has no CRD yet (and no node)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        with Cluster.start(f"bare-{os.getpid()}", node="none") as cluster:
+            api = Api(cluster.kubeconfig)
+            made = OwnOperators(cluster, lambda operators: Testbed(api, "bare", tmp_path, operators))
+            yield made
+            made.close()
+
+
+def test_crd_may_come_after_the_operator_and_come_again(bare: OwnOperators) -> None:
+    """The operator waits for the CRD; when it was deleted and is back, jobs are served, if need be by a new process."""
+    bed, cluster = bare.bed, bare.cluster
+    operator = bare.start()
+    bed.wait(lambda: "is not installed; waiting for it" in operator.log(), "the missing CRD is told")
+    apply_crd(cluster)
+    bed.wait_ready(bed.job("first"))
+    cluster.kubectl("delete", "-f", str(CRDS))
+    bed.wait(lambda: "Unresolved resources" in operator.log(), "the operator has noticed")
+    apply_crd(cluster)
+    bed.job("second")
+    bed.wait(
+        lambda: bed.find("cronjobs", "second") or not operator.runs, "it is served, or the operator ended"
+    )
+    if not operator.runs:
+        assert operator.exit_code == 0
+        bare.start()
+    bed.wait_ready("second")

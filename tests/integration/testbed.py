@@ -84,9 +84,9 @@ class Api:
             headers={**self._headers, "Content-Type": content_type},
             timeout=30,
         )
-        answer: Body = json.loads(response.data or b"{}")
         if response.status >= 300:
-            raise ApiError(response.status, str(answer.get("message")))
+            raise ApiError(response.status, response.data.decode(errors="replace"))
+        answer: Body = json.loads(response.data)
         return answer
 
 

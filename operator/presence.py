@@ -1,0 +1,77 @@
+"""Whether the resource is served by the API server, and watched.
+
+kopf looks for the CRD when something happens to it, and finds it only if it is served at that very moment: a
+CRD that comes after the operator, or comes again, can go unnoticed, and the operator would idle for ever. So it
+is waited for before kopf looks, and an operator that has lost it ends, to be started anew. Decides nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from crontabber_operator.cluster import ApiError, Cluster
+from crontabber_operator.models import GROUP, PLURAL, VERSION
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 2.0
+UNREACHABLE_MAX = 30
+LOOK_SECONDS = 10.0
+MISSED_LOOKS = 3
+"""A stream that is made anew is away for a moment."""
+STREAM = f"pause-waiter for {PLURAL}.{VERSION}.{GROUP}"
+"""How kopf calls a task that lives as long as it watches the resource."""
+
+
+class WatchLostError(Exception):
+    """The resource is served and kopf doesn't watch it any more."""
+
+
+async def wait_until_served(cluster: Cluster) -> None:
+    """Return when the API server serves the resource; tell once what is missing.
+
+    Raises ApiError where the API server refuses to tell, or can't be reached for a minute.
+    """
+    unreachable, told = 0, False
+    while True:
+        try:
+            if await cluster.serves_resource():
+                break
+        except ApiError as error:
+            unreachable += 1
+            if not error.transient or unreachable > UNREACHABLE_MAX:
+                raise
+            logger.warning("The API server can't be reached yet: %s", error)
+        else:
+            unreachable = 0
+            if not told:
+                crd = f"{PLURAL}.{GROUP}"
+                logger.warning("The CRD %s is not installed; waiting for it (kubectl apply -f crds/)", crd)
+            told = True
+        await asyncio.sleep(WAIT_SECONDS)
+    if told:
+        # Behind a load balancer another API server may come to know it a moment later.
+        await asyncio.sleep(WAIT_SECONDS)
+        logger.info("The CRD is installed")
+
+
+async def guard_watch(cluster: Cluster) -> None:
+    """Look for ever whether the resource is watched, once it was. Raises WatchLostError."""
+    was_watched, missed = False, 0
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if any(task.get_name().startswith(STREAM) for task in asyncio.all_tasks()):
+            was_watched, missed = True, 0
+            continue
+        missed += was_watched
+        if missed < MISSED_LOOKS:
+            continue
+        try:
+            served = await cluster.serves_resource()
+        except ApiError as error:
+            logger.info("Whether the CRD is served can't be told: %s", error)
+            continue
+        if served:
+            message = f"{PLURAL}.{GROUP} is served, perhaps again, and not watched; the operator must start anew"
+            raise WatchLostError(message)
