@@ -69,6 +69,12 @@ def head(view: View, status: Status) -> datetime | None:
     return oldest if oldest is not None and oldest <= view.now else None
 
 
+def after_claim(job: Job, status: Status, claim: Ongoing) -> Status:
+    """Return the books as they are once the run that goes on has succeeded, as far as slots are concerned."""
+    settled = max(claim.through, cursor(job, status))
+    return replace(status, settled_through=settled, error_count=0, ongoing=None)
+
+
 def missed(view: View, status: Status) -> int:
     """Count the slots that are due and did not succeed yet, those of an ongoing run included.
 
@@ -361,8 +367,9 @@ def _next_run(view: View, status: Status, situation: Situation) -> datetime | No
     if view.spec.suspend or situation.exhausted:
         return None
     if status.ongoing is not None:
-        after = replace(status, settled_through=status.ongoing.through, error_count=0)
-        return head(view, after) or view.spec.slots.next_after(max(view.now, status.ongoing.through))
+        return head(view, after_claim(view.job, status, status.ongoing)) or view.spec.slots.next_after(
+            max(view.now, status.ongoing.through)
+        )
     due = head(view, status)
     if due is None:
         return view.upcoming

@@ -246,7 +246,7 @@ def _ahead(view: View, books: Status, claim: Ongoing) -> tuple[NewRun, ...]:
     """While a run goes on, make the next one-off, so that it only needs to be released."""
     if not view.spec.backfill or view.spec.suspend or view.desired is None:
         return ()
-    following = replace(books, settled_through=claim.through, error_count=0, ongoing=None)
+    following = bookkeeping.after_claim(view.job, books, claim)
     due = bookkeeping.head(view, following)
     if due is None or _choose(view, due) is not None or _native_until(view, due) is not None:
         return ()

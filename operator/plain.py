@@ -72,6 +72,7 @@ def _record_claimed(view: View, books: Status) -> tuple[Status, Decision | None]
 
 def _record_run(view: View, books: Status, run: Run, *, counted: int) -> tuple[Status, Decision | None]:
     """Record the attempts of a run, of which so many were counted before."""
+    counted = max(counted, len(_recorded_failures(books, run)))
     new = max(0, run.failed_pods - counted)
     if run.failed and not run.failed_pods and not counted:
         new = 1  # it failed as a whole
@@ -105,12 +106,27 @@ def _record_run(view: View, books: Status, run: Run, *, counted: int) -> tuple[S
     return replace(given_up, ongoing=None), None
 
 
+def _recorded_failures(books: Status, run: Run) -> list[datetime]:
+    """Return when the attempts of this very Job ended that are in the history as failed.
+
+    A former Job of the same name (the slot was fired again) ended before this one was made.
+    """
+    return [
+        entry.finished
+        for entry in books.history
+        if entry.job == run.name
+        and entry.result is not Result.SUCCEEDED
+        and entry.finished is not None
+        and entry.finished >= run.created
+    ]
+
+
 def _new_failures(books: Status, run: Run, evidence: Evidence, count: int) -> list[Attempt]:
     """Return the failures that are not in the books yet, as many as the Job counts, oldest first.
 
     Pods can show more than the Job counts so far, or less where some are gone.
     """
-    recorded = [entry.finished for entry in books.history if entry.job == run.name and entry.finished]
+    recorded = _recorded_failures(books, run)
     found = [
         attempt
         for attempt in evidence.failures
@@ -130,6 +146,8 @@ def _unseen_success(view: View, books: Status) -> HistoryEntry | None:
     slot = view.spec.slots.newest_until(min(live.last_schedule, live.last_successful))
     if slot is None or slot <= bookkeeping.cursor(view.job, books):
         return None
+    if any(entry.slot > slot for entry in books.history):
+        return None  # runs are one after the other: this was made by hand, or the lever was moved back
     if known is not None and live.last_successful <= known:
         return None
     return HistoryEntry(
@@ -182,7 +200,9 @@ def _remember_successes(view: View, books: Status) -> Status:
 def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
     """Remove what is left of other times, and have a slot fired again where that is needed."""
     discard = tuple(run for run in view.waiting if view.is_outdated(run))
-    discard += upkeep.needless_retries(view, books)
+    if not upkeep.fires_settled(view, books):
+        # Otherwise the controller would, as soon as they don't hold it back any more.
+        discard += upkeep.needless_retries(view, books)
     late_at: datetime | None = None
     waiting_for: str | None = None
     if books.ongoing is None:
@@ -215,9 +235,7 @@ def _fire_again(view: View, books: Status) -> tuple[MoveLastSchedule | None, dat
     quiet_at = upkeep.quiet_until(view, live)
     if quiet_at is not None:
         return None, quiet_at
-    before = slot - SECOND
-    if upkeep.is_rolling(view.spec):
-        before = view.spec.slots.newest_until(before) or before
+    before = upkeep.grid_point(view, slot - SECOND)
     return MoveLastSchedule(to=before, delete_first=former, fires=slot), None
 
 
@@ -233,8 +251,8 @@ def _to_fire(view: View, books: Status) -> tuple[datetime | None, Run | None]:
         ):
             return None, None
         return run.slot, run
-    if any(run.unfinished for run in view.seen.runs):
+    if any(run.unfinished for run in view.seen.runs) or bookkeeping.head(view, books) is None:
         return None, None
-    slot = bookkeeping.head(view, books)
-    former = (run for run in view.seen.runs if run.kind is RunKind.NATIVE and run.slot == slot)
-    return slot, next(former, None)
+    # Whichever slot is missed: of several, the controller fires the newest.
+    former = (run for run in view.seen.runs if run.kind is RunKind.NATIVE and run.slot == view.newest)
+    return view.newest, next(former, None)

@@ -26,19 +26,32 @@ def care_for_cronjob(
     view: View, books: Status
 ) -> tuple[ApplyCronJob | MoveLastSchedule | None, datetime | None]:
     """Keep the CronJob as the spec asks for it; say when to look again where a slot is too near."""
-    live, desired = view.seen.cronjob, view.desired
-    suspends = view.spec.suspend and live is not None and not live.suspended
-    if desired is None:
-        return (ApplyCronJob(only_suspend=True) if suspends else None), None
+    live = view.seen.cronjob
     if live is None:
-        return ApplyCronJob(), None
-    if view.spec.is_plain and any(run.running and run.kind is RunKind.ONE_OFF for run in view.seen.runs):
-        return None, None  # the controller would not know of it, and fire the next slot beside it
-    action = _mend(view, books, live, desired)
-    if action is None or suspends:
+        return (ApplyCronJob() if view.desired is not None else None), None
+    action = _mend(view, books, live)
+    if action is None or (view.spec.suspend and not live.suspended):
         return action, None
     quiet_at = quiet_until(view, live)
     return (action, None) if quiet_at is None else (None, quiet_at)
+
+
+def _mend(view: View, books: Status, live: CronJobSeen) -> ApplyCronJob | MoveLastSchedule | None:
+    desired = view.desired
+    if view.spec.suspend and not live.suspended:
+        return ApplyCronJob(only_suspend=desired is None)
+    if view.spec.is_plain and any(run.running and run.kind is RunKind.ONE_OFF for run in view.seen.runs):
+        return None  # the controller would not know of it, and fire the next slot beside it
+    starts_anew = (desired is not None and live.schedule != desired.schedule) or live.suspended
+    if (view.spec.is_plain or starts_anew) and fires_settled(view, books):
+        return MoveLastSchedule(to=grid_point(view, bookkeeping.cursor(view.job, books)))
+    if desired is None:
+        return None
+    if not is_as_asked(view, live, desired):
+        return ApplyCronJob()
+    if is_rolling(view.spec) and not _on_grid(view.spec, live.last_schedule) and view.newest is not None:
+        return MoveLastSchedule(to=view.newest)
+    return None
 
 
 def is_as_asked(view: View, live: CronJobSeen, desired: Desired) -> bool:
@@ -46,24 +59,19 @@ def is_as_asked(view: View, live: CronJobSeen, desired: Desired) -> bool:
     return live.hash == desired.hash and not live.drifted and live.suspended == view.spec.suspend
 
 
-def _mend(
-    view: View, books: Status, live: CronJobSeen, desired: Desired
-) -> ApplyCronJob | MoveLastSchedule | None:
-    if not is_as_asked(view, live, desired):
-        starts_anew = live.schedule != desired.schedule or (live.suspended and not view.spec.suspend)
-        return (_move_up(view, books, live) if starts_anew else None) or ApplyCronJob()
-    if is_rolling(view.spec) and not _on_grid(view.spec, live.last_schedule) and view.newest is not None:
-        return MoveLastSchedule(to=view.newest)
-    return None
+def fires_settled(view: View, books: Status) -> bool:
+    """Tell whether the controller, left alone, may fire a slot that the books have settled."""
+    live = view.seen.cronjob
+    settled = view.spec.slots.newest_until(bookkeeping.cursor(view.job, books))
+    if live is None or settled is None or view.spec.suspend:
+        return False
+    late_at = bookkeeping.late_at(view, settled)
+    return fired_until(live) < settled and (late_at is None or view.now < late_at)
 
 
-def _move_up(view: View, books: Status, live: CronJobSeen) -> MoveLastSchedule | None:
-    """Before a resumption or a new schedule: what is settled must not be fired."""
-    cursor = bookkeeping.cursor(view.job, books)
-    settled = view.spec.slots.newest_until(cursor)
-    if settled is None or fired_until(live) >= settled:
-        return None
-    return MoveLastSchedule(to=settled if is_rolling(view.spec) else cursor)
+def grid_point(view: View, time: datetime) -> datetime:
+    """Return where the controller may count from: any time, but for rolling frequencies a slot."""
+    return (view.spec.slots.newest_until(time) or time) if is_rolling(view.spec) else time
 
 
 def fired_until(live: CronJobSeen) -> datetime:

@@ -73,6 +73,7 @@ class Scene:
             suspended=self.spec.suspend,
             last_schedule=at(fired) if fired else None,
             last_successful=None,
+            starts_runs=self.spec.is_plain,
         )
         self.evidence: dict[str, Evidence] = {}
         self.gone: set[str] = set()
@@ -135,6 +136,7 @@ class Scene:
             slots=self.spec.slots,
             suspended=self.spec.suspend,
             drifted=False,
+            starts_runs=self.spec.is_plain,
         )
 
     def native(self, slot: str, **changes: Any) -> Run:

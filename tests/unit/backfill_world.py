@@ -72,8 +72,8 @@ class Refused(Exception):  # noqa: N818 - as the API server says it
 class Ledger:
     """What really happened, whatever the books say."""
 
-    succeeded: set[datetime] = field(default_factory=set)
-    """Slots that succeeded since the last mark or reset."""
+    succeeded: dict[datetime, str] = field(default_factory=dict)
+    """Slots that succeeded since the last mark or reset, with the uid of the Job that did it."""
     ignored: set[str] = field(default_factory=set)
     """Jobs that had been started when the job was marked or reset: they don't count."""
     resumed_at: datetime | None = None
@@ -375,7 +375,7 @@ class World:
         claim = self.status.ongoing
         counts = (self.spec.is_plain and _controlled(body)) or (claim is not None and claim.uid == uid)
         if uid not in self.ledger.ignored and counts:
-            self.ledger.succeeded |= set(good)
+            self.ledger.succeeded |= dict.fromkeys(good, uid)
 
     def _slots_of(self, body: Manifest) -> list[datetime]:
         if _by_hand(body):
@@ -425,7 +425,8 @@ class World:
         """What ran well and is not in the books yet can't be known any more, or doesn't count as it was run."""
         unsure = {slot for slot in self.ledger.succeeded if slot > self.cursor}
         self.ledger.unsure |= unsure
-        self.ledger.succeeded -= unsure
+        for slot in unsure:
+            del self.ledger.succeeded[slot]
 
     def suspend_by_hand(self, name: str, *, suspend: bool) -> None:
         """Suspend a Job that was started, or resume it."""
@@ -501,11 +502,18 @@ class World:
     def _check_status(self, old: Status, new: Status, *, command: bool) -> None:
         self._check_history(old, new, command=command)
         if command:
-            self.ledger.succeeded.clear()
-            self.ledger.unsure.clear()
-            self.ledger.resumed_at = None
             assert self.acting is not None
+            seen = {run.uid for run in self.acting.store.runs(OWNER)}
             self.ledger.ignored |= {run.uid for run in self.acting.store.runs(OWNER) if run.released}
+            # What ran and was not seen yet counts as if it had run afterwards.
+            unseen = {
+                slot: uid
+                for slot, uid in self.ledger.succeeded.items()
+                if uid in self.pods and uid not in seen
+            }
+            self.ledger.unsure = set(unseen)
+            self.ledger.succeeded.clear()
+            self.ledger.resumed_at = None
             return
         if old.last_success_time is not None and (
             new.last_success_time is None or new.last_success_time < old.last_success_time
@@ -541,7 +549,7 @@ class World:
             failed = self._unsucceeded(before, after)
             if failed != skipped and self.ledger.claimed_at == self.generation:
                 raise Broken(f"{failed} slots up to {after} did not succeed, {skipped} were skipped")
-        elif after not in self.ledger.succeeded | self.ledger.unsure and not skipped:
+        elif after not in self.ledger.succeeded and after not in self.ledger.unsure and not skipped:
             if old.observed_generation == self.generation:
                 raise Broken(f"{after} was settled for no reason")
             if self.cronjob is not None and self.cronjob["spec"]["suspend"] and not self.spec.suspend:
@@ -551,7 +559,7 @@ class World:
         slots, count, slot = self.spec.slots, 0, after
         while (following := slots.next_after(slot)) is not None and following <= until:
             slot = following
-            count += slot not in self.ledger.succeeded | self.ledger.unsure
+            count += slot not in self.ledger.succeeded and slot not in self.ledger.unsure
         return count
 
     def _check_claim(self, new: Status) -> None:

@@ -509,6 +509,14 @@ def test_the_newest_slots_native_run_is_waited_for_also_ahead() -> None:
     assert slots(scene.rest("12:01").create) == ["12:00"]
 
 
+def test_nothing_is_made_ahead_for_what_an_edit_has_settled() -> None:
+    """The schedule was edited while a run went on, then backfill switched on: the cursor is beyond the run."""
+    scene = chain("11:30")
+    scene.claimed(scene.one_off("10:00"), released="10:30")
+    decision = scene.rest("11:45")
+    assert (decision.create, clock(scene.status.next_run_time)) == ((), "12:00")
+
+
 def test_without_backfill_nothing_is_made_ahead() -> None:
     """Missed slots collapse: which one comes next isn't known before."""
     scene = Scene(**GATED, fired="23:00")
@@ -674,6 +682,7 @@ def test_a_plain_run_that_fails_for_ever_does_not_hold_a_job_that_became_gated()
     scene.rest("10:01:05")
     scene.edit(backfill=True)
     scene.rollout()
+    scene.applied()
     assert scene.rest("10:02").discard == ()
     run = scene.change(run, active=False)
     assert scene.rest("10:03").discard == (run,)

@@ -245,6 +245,44 @@ def test_a_success_that_is_accounted_for_is_not_another_one(known: str) -> None:
     assert (scene.status.settled_through, scene.status.last_success_time) == (before, None)
 
 
+def test_an_unseen_success_is_not_older_than_what_was_seen() -> None:
+    """A later slot failed and its run was removed to be fired again; what succeeded was made by hand."""
+    scene = plain(frequency="45m")
+    run = failing(scene, scene.native("11:15"), "11:16")
+    scene.rest("11:17")
+    scene.remove(run, by_operator=True)
+    scene.change_cronjob(last_schedule=at("10:30"), last_successful=at("11:00"))
+    scene.rest("11:18")
+    assert (scene.status.settled_through, scene.status.last_success_time) == (None, None)
+
+
+def test_failures_in_the_history_are_not_counted_again() -> None:
+    """The claim got lost (somebody edited the status); of a former Job of the same name they are another's."""
+    scene = plain()
+    run = failing(scene, scene.native("10:00"), "10:01", "10:03")
+    scene.rest("10:04")
+    scene.status = replace(scene.status, ongoing=None)
+    scene.rest("10:05")
+    assert scene.status.error_count == 2
+    assert scene.status.ongoing is not None
+    assert scene.status.ongoing.attempt == 3
+    scene.remove(run, by_operator=True)
+    again = failing(scene, scene.native("10:00", created="10:06"), "10:07")
+    scene.rest("10:08")
+    assert (scene.status.error_count, scene.status.history[0].attempt) == (3, 1)
+    assert again.name == run.name
+
+
+def test_of_several_missed_slots_the_newest_is_fired() -> None:
+    """The controller would fire no other; an older one that got lost collapses into it."""
+    scene = plain()
+    run = scene.native("10:00")
+    scene.rest("10:00:05")
+    scene.remove(run)
+    scene.change_cronjob(last_schedule=at("12:00"))
+    assert scene.rest("12:30").cronjob == MoveLastSchedule(to=at("11:59:59"), fires=at("12:00"))
+
+
 def test_a_success_made_by_hand_is_remembered_after_its_job_is_pruned() -> None:
     """Otherwise the CronJob's lastSuccessfulTime would look like a slot's."""
     scene = plain(fired="11:00")
@@ -520,3 +558,36 @@ def test_a_run_seen_together_with_an_edit_of_the_schedule_counts() -> None:
     scene.succeeded(run, "10:02")
     scene.rest("10:02")
     assert len(scene.status.history) == 1
+
+
+# --- The lever, up --------------------------------------------------------------------------------------
+
+
+def test_a_slot_that_was_marked_is_not_fired_when_the_run_before_it_ends() -> None:
+    """Forbid held it back; the mark settled it: the controller is moved up before the failing run goes."""
+    scene = plain()
+    run = failing(scene, scene.native("10:00"), "10:01")
+    scene.rest("11:30")
+    mark(scene, "11:30")
+    decision = scene.rest("11:30:30")
+    assert (decision.cronjob, decision.discard) == (MoveLastSchedule(to=at("11:30")), ())
+    scene.change_cronjob(last_schedule=at("11:30"))
+    decision = scene.rest("11:30:31")
+    assert (decision.cronjob, decision.discard) == (None, (run,))
+
+
+def test_what_an_edit_has_settled_is_not_fired_though_the_template_is_unavailable() -> None:
+    """The lever needs no template."""
+    scene = plain()
+    scene.rest("09:40")
+    scene.edit(frequency="30m")
+    scene.desired = Unavailable("WebAppNotFound", "gone")
+    decision = scene.take("11:40")
+    assert decision.cronjob == MoveLastSchedule(to=at("11:40"))
+
+
+def test_the_lever_of_a_suspended_job_is_left_alone() -> None:
+    """It is moved on resuming."""
+    scene = plain(suspend=True)
+    mark(scene, "11:30")
+    assert scene.rest("11:40").cronjob is None

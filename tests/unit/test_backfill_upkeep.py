@@ -170,6 +170,27 @@ def test_before_a_new_schedule_the_controller_is_moved_up(
     assert scene.take(now).cronjob == (MoveLastSchedule(to=at(to)) if to else ApplyCronJob())
 
 
+def test_before_a_cronjob_starts_runs_by_itself_it_is_moved_up() -> None:
+    """The job became plain; a one-off ran what the controller had not fired, while that was down."""
+    scene = settled(GATED, fired="09:45")
+    scene.edit()
+    scene.rollout()
+    assert scene.rest("10:31").cronjob == MoveLastSchedule(to=at("10:00"))
+    scene.change_cronjob(last_schedule=at("10:00"))
+    assert scene.rest("10:31").cronjob == ApplyCronJob()
+
+
+def test_a_cronjob_does_not_start_runs_by_itself_beside_a_one_off() -> None:
+    """The job became plain while one ran, which the controller knows nothing of."""
+    scene = settled(GATED)
+    run = scene.claimed(scene.one_off("11:00"), released="11:00:10")
+    scene.edit()
+    scene.rollout()
+    assert scene.rest("11:01").cronjob is None
+    scene.succeeded(run, "11:02")
+    assert scene.rest("11:02").cronjob == MoveLastSchedule(to=at("11:00"))
+
+
 def test_a_cronjob_whose_settings_alone_changed_is_not_moved() -> None:
     """A missed slot is fired as it should."""
     scene = settled(PLAIN, through="09:45", fired="09:45")
