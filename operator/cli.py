@@ -31,13 +31,13 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("operator", "crontabber_operator.serve", "run the operator"),
-    Command("slots", "crontabber_operator.slots_cli", "print the slots of a schedule or frequency"),
-    Command("crd", "crontabber_operator.crd", "print the CustomResourceDefinition"),
     Command("explain", "crontabber_operator.explain", "tell what a job will do next and why not sooner"),
+    Command("slots", "crontabber_operator.slots_cli", "print the slots of a schedule or frequency"),
     Command("state", "crontabber_operator.state_transfer", "save and restore the bookkeeping of jobs"),
-    Command("completion", "crontabber_operator.completion", "print the completion for a shell"),
     Command("run-local", "crontabber_operator.run_local", "run jobs on this machine, without Kubernetes"),
     Command("migrate", "crontabber_operator.migrate", "turn the original crontabber's jobs into manifests"),
+    Command("crd", "crontabber_operator.crd", "print the CustomResourceDefinition"),
+    Command("completion", "crontabber_operator.completion", "print the completion for a shell"),
 )
 
 
@@ -47,6 +47,15 @@ class OneSentenceParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the sentence on standard error and exit."""
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class OneLineEach(argparse.HelpFormatter):
+    """Leaves room for the longest command, which argparse forgets to indent, so that each has one line."""
+
+    def format_help(self) -> str:
+        """Return the text of --help."""
+        self._action_max_length += self._indent_increment
+        return super().format_help()
 
 
 class _Version(argparse.Action):
@@ -81,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = OneSentenceParser(
-        prog="crontabber", description="Django management commands on schedule, on Kubernetes."
+        prog="crontabber",
+        description="Django management commands on schedule, on Kubernetes.",
+        formatter_class=OneLineEach,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     subparsers = parser.add_subparsers(

@@ -174,7 +174,7 @@ async def _print_live(
         problem=found.problem,
         refused=live.refusal(found),
         waiting_for=found.waiting_for,
-        pending=live.pending_commands(found),
+        pending=explanation.pending_commands(found.resource),
         unattended=unattended,
     )
     _write(explanation.explain(found.job, found.seen, found.decision, told, now))

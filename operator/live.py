@@ -109,13 +109,6 @@ def refusal(found: Live) -> str | None:
     return ready.message if ready.reason in REFUSALS and isinstance(found.seen.desired, Desired) else None
 
 
-def pending_commands(found: Live) -> tuple[str, ...]:
-    """Name the commands that were given or taken, and are not done."""
-    given = [name for name in commands.NAMES if PREFIX + name in found.resource.annotations]
-    taken = [one.name for one in found.job.status.last_commands if one.result == commands.PENDING]
-    return tuple(dict.fromkeys((*taken, *given)))
-
-
 def _undrifted(store: Store, owner: Owner) -> CronJobSeen | None:
     # Only the operator knows whether it has repaired the CronJob since somebody else wrote to it.
     cronjob = store.cronjob(owner)

@@ -71,7 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `kubectl crontabber`."""
     from crontabber_operator import cli, completion, explain, logs_command  # noqa: PLC0415 - small, see main
 
-    parser = cli.OneSentenceParser(prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG)
+    parser = cli.OneSentenceParser(
+        prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=cli.OneLineEach
+    )
     commands: Any = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=cli.OneSentenceParser
     )

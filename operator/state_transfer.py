@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from crontabber_operator import bookkeeping, connection
 from crontabber_operator.connection import EXIT_FAILED, EXIT_USAGE, CannotError
+from crontabber_operator.explanation import pending_commands
 from crontabber_operator.models import InvalidSpec, Status
 from crontabber_operator.state_file import StateFileError, StateItem, read_state, travelling, write_state
 from crontabber_operator.state_merge import Kind, Outcome, merge, written
@@ -99,12 +100,16 @@ async def _export(client: Client, arguments: argparse.Namespace) -> int:
     for resource in map(_read, await _chosen(client, arguments)):
         owner, status = resource.owner, resource.status
         items.append(StateItem(owner.namespace, owner.name, exported(resource)))
+        place = f"{owner.namespace}/{owner.name}"
         if status.ongoing is not None:
+            slot = written(status.ongoing.slot)
             connection.tell(
                 EXPORT,
-                f"{owner.namespace}/{owner.name} is running slot {written(status.ongoing.slot)}: it is not counted"
-                " and runs again where this is imported. Suspend the job and wait, then export.",
+                f"{place} is running slot {slot}: it is not counted and runs again where this is imported."
+                " Suspend the job and wait, then export.",
             )
+        for command in pending_commands(resource):
+            connection.tell(EXPORT, f"{place}: the command {command} is not done yet and is left out.")
     sys.stdout.write(write_state(items, _now()))
     return 0
 

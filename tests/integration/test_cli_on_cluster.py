@@ -147,6 +147,8 @@ def test_explain_says_that_no_operator_runs(cluster: Cluster, own: OwnOperators)
     """Then the status is old, and nothing comes of it."""
     bed, shell = own.bed, Shell(cluster, own.bed)
     job = bed.job("job", backfill=True, annotations={"mark-success": ""})
+    exported = shell.crontabber("state", "export", job)
+    assert "the command mark-success is not done yet and is left out." in exported.stderr
     text = told(shell.crontabber("explain", job))
     assert "Given by annotation and not done yet: mark-success." in text
     assert "it seems not to run, or not to watch this namespace" in text
