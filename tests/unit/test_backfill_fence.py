@@ -408,6 +408,15 @@ def test_runs_that_will_never_be_released_are_discarded(what: str, discarded: bo
     assert scene.decide("13:00").discard == ((run,) if discarded else ())
 
 
+def test_an_outdated_run_is_not_claimed_but_replaced() -> None:
+    """It would run what was there before the rollout."""
+    scene = chain("10:00")
+    run = scene.one_off("11:00", template_hash="old")
+    decision = scene.take("12:30")
+    assert (scene.status.ongoing, decision.discard) == (None, (run,))
+    assert [(clock(new.slot), new.attempt) for new in decision.create] == [("11:00", 2)]
+
+
 def test_without_backfill_older_waiting_runs_are_discarded() -> None:
     """A native run that waited while the operator was down holds back the controller by Forbid."""
     scene = Scene(**GATED)

@@ -323,6 +323,15 @@ def test_nothing_is_pruned_before_it_is_recorded_in_the_written_status() -> None
     assert slots(scene.rest("10:01").prune) == ["10:00"]
 
 
+def test_a_plain_run_is_not_pruned_in_the_decision_that_records_it() -> None:
+    """A crash after the deletion and before the write would forget that it succeeded."""
+    scene = Scene(**PLAIN, successfulJobsHistoryLimit=0)
+    scene.succeeded(scene.native("10:00"), "10:01")
+    decision = scene.take("10:02")
+    assert (decision.prune, clock(scene.status.settled_through)) == ((), "10:00")
+    assert slots(scene.rest("10:02").prune) == ["10:00"]
+
+
 def test_a_failed_attempt_goes_ten_minutes_after_its_slot_succeeded() -> None:
     """So that it doesn't alert for ever, and can still be looked at for a while."""
     scene = settled(BACKFILL, through="10:00")
