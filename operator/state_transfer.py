@@ -19,6 +19,7 @@ from crontabber_operator import bookkeeping, connection
 from crontabber_operator.connection import EXIT_FAILED, EXIT_USAGE, CannotError
 from crontabber_operator.explanation import pending_commands
 from crontabber_operator.models import InvalidSpec, Status
+from crontabber_operator.observed import Observed
 from crontabber_operator.state_file import StateFileError, StateItem, read_state, travelling, write_state
 from crontabber_operator.state_merge import Kind, Outcome, merge, written
 from crontabber_operator.store import Resource, Store
@@ -238,6 +239,9 @@ async def _decide(
     body = await client.find_resource(namespace, item.name)
     if body is None:
         return Outcome(Kind.LEFT, "left out: there is no such CrontabberJob.", may_pass=True), None
+    without_runs = merge(item.status, _read(body), Observed(), _now(), force=force)
+    if without_runs.kind is Kind.UNCHANGED:
+        return without_runs, None
     resource, seen = await live.read_runs(client, body)
     return merge(item.status, resource, seen, _now(), force=force), resource
 
