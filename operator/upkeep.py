@@ -62,8 +62,12 @@ def is_as_asked(view: View, live: CronJobSeen, desired: Desired) -> bool:
 def fires_settled(view: View, books: Status) -> bool:
     """Tell whether the controller, left alone, may fire a slot that the books have settled."""
     live = view.seen.cronjob
-    settled = view.spec.slots.newest_until(bookkeeping.cursor(view.job, books))
-    if live is None or settled is None or view.spec.suspend:
+    if live is None or view.spec.suspend:
+        return False
+    cursor, settled = bookkeeping.cursor(view.job, books), view.newest
+    if settled is None or settled > cursor:
+        settled = view.spec.slots.newest_until(cursor)
+    if settled is None:
         return False
     late_at = bookkeeping.late_at(view, settled)
     return fired_until(live) < settled and (late_at is None or view.now < late_at)
