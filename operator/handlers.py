@@ -34,6 +34,9 @@ DEPLOYMENTS = ("apps", "v1", "deployments")
 BACKOFFS_SECONDS = (1, 1, 2, 3, *[5] * 10)
 """While the API server can't be reached: kopf's own waits grow to 21 s, so late its return would be noticed."""
 
+CONNECT_SECONDS = 10.0
+"""An address that swallows packets must not hold a watch for the minutes that TCP would try."""
+
 
 class Operator:
     """What runs between kopf's start-up and its end."""
@@ -79,6 +82,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     global _running  # noqa: PLW0603 - kopf gives handlers copies of its memo, one for each object
     settings.posting.enabled = False
     settings.networking.error_backoffs = BACKOFFS_SECONDS
+    settings.networking.connect_timeout = CONNECT_SECONDS
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event seen, at INFO
     settings.persistence.finalizer = f"{GROUP}/unused"
     for kind in (JOBS, CRONJOBS):

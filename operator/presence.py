@@ -22,6 +22,8 @@ MISSED_LOOKS = 3
 """A stream that is made anew is away for a moment."""
 STREAM = f"pause-waiter for {PLURAL}.{VERSION}.{GROUP}"
 """How kopf calls a task that lives as long as it watches the resource."""
+OTHER_STREAM = "pause-waiter for jobs.v1.batch"
+"""Without this one either, there is no namespace to watch."""
 
 
 class WatchLostError(Exception):
@@ -61,10 +63,13 @@ async def guard_watch(cluster: Cluster) -> None:
     was_watched, missed = False, 0
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        if any(task.get_name().startswith(STREAM) for task in asyncio.all_tasks()):
-            was_watched, missed = True, 0
+        names = [task.get_name() for task in asyncio.all_tasks()]
+        is_watched = any(name.startswith(STREAM) for name in names)
+        was_watched |= is_watched
+        if is_watched or not was_watched or not any(name.startswith(OTHER_STREAM) for name in names):
+            missed = 0
             continue
-        missed += was_watched
+        missed += 1
         if missed < MISSED_LOOKS:
             continue
         try:

@@ -142,6 +142,7 @@ class Stage:
     def bed(self) -> Iterator[Testbed]:
         """Make a namespace that the shared operator serves."""
         made = self._bed(SHARED, lambda: [self._shared_operator])
+        made.needs = self._shared_operator
         yield made
         made.remove()
 

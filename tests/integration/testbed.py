@@ -177,6 +177,8 @@ class Testbed:
         self.namespace = namespace
         self.folder = folder
         self._operators = operators
+        self.needs: OperatorProcess | None = None
+        """Without this operator nothing is worth waiting for."""
         # Every hour, half an hour from now: no slot falls due while a test runs.
         self._far = (now() + timedelta(minutes=30)).replace(second=0)
         self.schedule = f"{self._far.minute} * * * *"
@@ -363,6 +365,9 @@ class Testbed:
             found = holds()
             if found:
                 return found
+            if self.needs is not None and not self.needs.runs:
+                message = f"the operator ended while it was waited until {what}\n{self.report()}"
+                raise AssertionError(message)
             if time.monotonic() > deadline:
                 message = f"waited {timeout_seconds:g} s in vain until {what}\n{self.report()}"
                 raise AssertionError(message)
