@@ -35,7 +35,7 @@ demo-down: $(STAMP) ## Remove what the demo left up
 	@$(BIN)/python -m devcluster.demo --down
 
 .PHONY: test
-test: $(STAMP) binaries ## Run all tests (ARGS=… for pytest)
+test: $(STAMP) binaries helm-binary ## Run all tests (ARGS=… for pytest)
 	$(BIN)/python -m pytest tests/unit tests/integration $(ARGS)
 
 .PHONY: unit
@@ -43,7 +43,7 @@ unit: $(STAMP) ## Run the tests that need no cluster
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 .PHONY: integration
-integration: $(STAMP) binaries ## Run the tests on the devcluster
+integration: $(STAMP) binaries helm-binary ## Run the tests on the devcluster
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
 .PHONY: lint
@@ -62,6 +62,11 @@ format: $(STAMP) ## Format the code
 crd: $(STAMP) ## Write crds/ and docs/reference.md from the models
 	$(BIN)/crontabber crd > crds/crontabberjobs.yaml
 	$(BIN)/crontabber crd --reference > docs/reference.md
+	$(BIN)/python helm/generate.py
+
+.PHONY: chart
+chart: $(STAMP) ## Write what the chart takes from elsewhere: its CRD, its README, the kustomize base
+	$(BIN)/python helm/generate.py
 
 .PHONY: wheel
 wheel: $(STAMP) ## Build the wheel into dist/
@@ -70,6 +75,10 @@ wheel: $(STAMP) ## Build the wheel into dist/
 .PHONY: binaries
 binaries: $(STAMP) ## Build etcd, kube-apiserver, kube-controller-manager and kubectl, once (5 minutes)
 	@$(BIN)/python -u -m devcluster build > /dev/null
+
+.PHONY: helm-binary
+helm-binary: $(STAMP)
+	@$(BIN)/python -u -m devcluster build --helm > /dev/null
 
 .PHONY: venv
 venv: $(STAMP) ## Make the virtual environment with all that development needs

@@ -78,5 +78,7 @@ async def guard_watch(cluster: Cluster) -> None:
             logger.info("Whether the CRD is served can't be told: %s", error)
             continue
         if served:
-            message = f"{PLURAL}.{GROUP} is served, perhaps again, and not watched; the operator must start anew"
+            message = (
+                f"{PLURAL}.{GROUP} is served, perhaps again, and not watched; the operator must start anew"
+            )
             raise WatchLostError(message)

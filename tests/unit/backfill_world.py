@@ -293,11 +293,14 @@ class World:
             done = job["status"].get("completionTime")
             if done and done > status.get("lastSuccessfulTime", ""):
                 status["lastSuccessfulTime"] = done
+        active = [job["metadata"]["name"] for job in controlled if not _ended(job)]
         slot = self._to_fire(cronjob)
-        if slot is not None and all(_ended(job) for job in controlled) and self._fire(cronjob, slot):
+        if slot is not None and not active and self._fire(cronjob, slot):
             if status_lost:
                 return
             status["lastScheduleTime"] = format_time(slot)
+            active = [native_name(OWNER, slot)]
+        status["active"] = [{"name": name} for name in active]
         if status != cronjob["status"]:
             self._put_cronjob({**cronjob, "metadata": {**cronjob["metadata"]}, "status": status})
 
@@ -524,7 +527,8 @@ class World:
             self._check_claim(new)
 
     def _check_history(self, old: Status, new: Status, *, command: bool) -> None:
-        added = [entry for entry in new.history if entry not in old.history]
+        count = next(n for n in range(11) if new.history[n:] == old.history[: len(new.history) - n])
+        added = new.history[:count]
         for entry in added:
             if entry.finished is not None:
                 key = entry.job, entry.finished, entry.result  # a batch can be good and bad
@@ -809,7 +813,10 @@ class Operator:
         body = self.world.jobs.get(name)
         if body is not None and body["metadata"]["uid"] == uid:
             self.store.put_job(body, asked_for=KEY)
-            return
+            if all(run.uid != uid for run in self.store.runs(OWNER)):
+                self._look_again()  # it is the CronJob's, which may not be seen yet
+            if any(run.uid == uid for run in self.store.runs(OWNER)):
+                return
         self.store.drop_job(KEY, uid)
         self.gone.add(uid)
 
