@@ -140,6 +140,8 @@ class CronJobSeen:
     suspended: bool
     last_schedule: datetime | None
     last_successful: datetime | None
+    active: bool = False
+    """The controller knows of a Job of it that has not ended."""
     starts_runs: bool = False
     """Its Jobs start by themselves: it is that of a plain job (still)."""
 

@@ -140,8 +140,8 @@ def _unseen_success(view: View, books: Status) -> HistoryEntry | None:
     live = view.seen.cronjob
     if live is None or live.last_successful is None or live.last_schedule is None:
         return None
-    if any(run.unfinished for run in view.seen.runs):
-        return None  # it may be the one, and its end not seen yet
+    if live.active or any(run.unfinished for run in view.seen.runs):
+        return None  # it may be the one, and its end not seen yet; or what ended was the run before it
     known = max(filter(None, (_newest_success(view), _remembered_success(books))), default=None)
     slot = view.spec.slots.newest_until(min(live.last_schedule, live.last_successful))
     if slot is None or slot <= bookkeeping.cursor(view.job, books):

@@ -121,6 +121,7 @@ def read_cronjob(body: Body, owner: Owner) -> CronJobSeen | None:
         suspended=bool(spec.get("suspend")),
         last_schedule=_time(status.get("lastScheduleTime")),
         last_successful=_time(status.get("lastSuccessfulTime")),
+        active=bool(status.get("active")),
         starts_runs=not (template.get("spec") or {}).get("suspend"),
     )
 

@@ -65,7 +65,7 @@ def fires_settled(view: View, books: Status) -> bool:
     if live is None or view.spec.suspend:
         return False
     cursor, settled = bookkeeping.cursor(view.job, books), view.newest
-    if settled is None or settled > cursor:
+    if settled is None or settled > cursor or cursor > view.now:
         settled = view.spec.slots.newest_until(cursor)
     if settled is None:
         return False

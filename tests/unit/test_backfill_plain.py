@@ -219,7 +219,15 @@ def test_a_success_that_nobody_saw_is_known_from_the_cronjob() -> None:
 
 @pytest.mark.parametrize(
     "known",
-    ["history", "a run", "a run by hand", "disregarded", "may be one that goes on", "already settled"],
+    [
+        "history",
+        "a run",
+        "a run by hand",
+        "disregarded",
+        "may be one that goes on",
+        "the controller knows of one that goes on",
+        "already settled",
+    ],
 )
 def test_a_success_that_is_accounted_for_is_not_another_one(known: str) -> None:
     """The CronJob's lastSuccessfulTime is that of a run known otherwise."""
@@ -236,6 +244,8 @@ def test_a_success_that_is_accounted_for_is_not_another_one(known: str) -> None:
         scene.succeeded(scene.manual("11:01", released=True), "11:02")
     elif known == "disregarded":
         scene.status = replace(scene.status, disregarded=Disregarded(successful_time=at("11:02")))
+    elif known == "the controller knows of one that goes on":
+        scene.change_cronjob(active=True)
     elif known == "may be one that goes on":
         scene.manual("11:01", released=True, suspended=False)
     else:

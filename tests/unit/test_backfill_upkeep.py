@@ -170,6 +170,14 @@ def test_before_a_new_schedule_the_controller_is_moved_up(
     assert scene.take(now).cronjob == (MoveLastSchedule(to=at(to)) if to else ApplyCronJob())
 
 
+def test_a_slot_settled_ahead_of_the_clock_is_not_fired_either() -> None:
+    """The operator's clock is behind: the edit was seen together with what proved a later time."""
+    scene = settled(PLAIN)
+    scene.status = replace(scene.status, settled_through=at("11:00"))
+    scene.change_cronjob(suspended=True)
+    assert scene.rest("10:59:50").cronjob == MoveLastSchedule(to=at("11:00"))
+
+
 def test_before_a_cronjob_starts_runs_by_itself_it_is_moved_up() -> None:
     """The job became plain; a one-off ran what the controller had not fired, while that was down."""
     scene = settled(GATED, fired="09:45")

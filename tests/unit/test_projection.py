@@ -299,6 +299,12 @@ def test_a_cronjob_is_read_whole() -> None:
     assert seen.slots.next_after(at("10:00")) == at("10:07")
 
 
+@pytest.mark.parametrize(("active", "told"), [([{"name": "job-1"}], True), ([], False), (None, False)])
+def test_a_cronjob_tells_whether_a_job_of_it_goes_on(active: Any, told: bool) -> None:
+    """As its controller saw it last."""
+    assert cronjob(status__active=active).active is told
+
+
 @pytest.mark.parametrize(
     ("template", "starts"),
     [
