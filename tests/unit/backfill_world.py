@@ -550,21 +550,23 @@ class World:
             raise Broken(f"the cursor moved back from {before} to {after}")
         skipped = new.skipped - old.skipped
         if self.spec.backfill:
-            failed = self._unsucceeded(before, after)
-            if failed != skipped and self.ledger.claimed_at == self.generation:
-                raise Broken(f"{failed} slots up to {after} did not succeed, {skipped} were skipped")
+            least, most = self._unsucceeded(before, after)
+            if not least <= skipped <= most and self.ledger.claimed_at == self.generation:
+                raise Broken(f"{least} slots up to {after} did not succeed, {skipped} were skipped")
         elif after not in self.ledger.succeeded and after not in self.ledger.unsure and not skipped:
             if old.observed_generation == self.generation:
                 raise Broken(f"{after} was settled for no reason")
             if self.cronjob is not None and self.cronjob["spec"]["suspend"] and not self.spec.suspend:
                 self.ledger.resumed_at = after
 
-    def _unsucceeded(self, after: datetime, until: datetime) -> int:
-        slots, count, slot = self.spec.slots, 0, after
+    def _unsucceeded(self, after: datetime, until: datetime) -> tuple[int, int]:
+        """Count the slots that did not succeed, without and with those that are not sure."""
+        slots, least, most, slot = self.spec.slots, 0, 0, after
         while (following := slots.next_after(slot)) is not None and following <= until:
             slot = following
-            count += slot not in self.ledger.succeeded and slot not in self.ledger.unsure
-        return count
+            most += slot not in self.ledger.succeeded
+            least += slot not in self.ledger.succeeded and slot not in self.ledger.unsure
+        return least, most
 
     def _check_claim(self, new: Status) -> None:
         claim = new.ongoing

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from crontabber_operator.models import ConditionType
 from tests.unit.backfill_world import Broken, Operator, World
 
-EXAMPLES = int(os.environ.get("CRONTABBER_MACHINE_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("CRONTABBER_MACHINE_EXAMPLES", "200"))
 START = datetime(2026, 6, 3, 9, 30, tzinfo=UTC)
 
 SPECS: tuple[dict[str, Any], ...] = (
