@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 2.0
 UNREACHABLE_MAX = 30
-LOOK_SECONDS = 10.0
-MISSED_LOOKS = 3
+LOOK_SECONDS = 2.0
+MISSED_LOOKS = 10
 """A stream that is made anew is away for a moment."""
 STREAM = f"pause-waiter for {PLURAL}.{VERSION}.{GROUP}"
 """How kopf calls a task that lives as long as it watches the resource."""
