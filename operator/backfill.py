@@ -89,6 +89,7 @@ def _finish(view: View, books: Status, situation: Situation, steps: Decision) ->
         steps,
         status=_to_write(view, status),
         cronjob=cronjob,
+        tell=tuple(run for run in view.seen.runs if run.is_untold),
         prune=prune,
         wake_at=next_of(view.now, steps.wake_at, view.upcoming, told_at, cronjob_at, prune_at),
     )

@@ -15,6 +15,7 @@ from typing import Any
 from crontabber_operator.models import (
     HISTORY_LENGTH,
     Condition,
+    ConditionType,
     Disregarded,
     HistoryEntry,
     LastError,
@@ -27,6 +28,8 @@ from crontabber_operator.models import (
 from crontabber_operator.observed import SECOND, Attempt, Job, Observed, Run, RunKind, View
 
 MESSAGE_MAX_CHARACTERS = 1000
+CANNOT_START = "CannotStart"
+"""The reason of `CaughtUp=False` while the pod of the run that goes on waits for what is not to be had."""
 
 
 # --- What is due ----------------------------------------------------------------------------------------
@@ -171,7 +174,6 @@ def failure_entry(
     run: Run, number: int, attempt: Attempt, started: datetime, finished: datetime
 ) -> HistoryEntry:
     """Write down an attempt that failed."""
-    value = attempt.value.strip().split("\n", 1)[0]
     return HistoryEntry(
         slot=run.slot,
         job=run.name,
@@ -180,8 +182,14 @@ def failure_entry(
         finished=finished,
         seconds=_seconds(started, finished),
         result=attempt.result,
-        message=f"{attempt.type}: {value}" if value else attempt.type,
+        message=failure_message(attempt),
     )
+
+
+def failure_message(attempt: Attempt) -> str:
+    """Say in a line how an attempt failed."""
+    value = attempt.value.strip().split("\n", 1)[0]
+    return f"{attempt.type}: {value}" if value else attempt.type
 
 
 def _seconds(started: datetime, finished: datetime) -> float:
@@ -321,6 +329,8 @@ class Situation:
 
     waiting_for: str | None = None
     """Why the due slot is not started (a dependency, a group, a person)."""
+    cannot_start: str | None = None
+    """Why the pod of the run that goes on can't start."""
     exhausted: bool = False
     not_ready: tuple[str, str] | None = None
     """Reason and message of `Ready=False`, for what the operator can't do just now."""
@@ -341,6 +351,12 @@ def report(view: View, status: Status, situation: Situation, *, now: datetime) -
             status.conditions, view.job.generation, now, _wanted(view, status, situation, count)
         ),
     )
+
+
+def says_cannot_start(status: Status) -> bool:
+    """Whether a status says that the pod of the run that goes on can't start."""
+    condition = status.condition(ConditionType.CAUGHT_UP)
+    return condition is not None and condition.reason == CANNOT_START
 
 
 def invalid(status: Status, generation: int, sentences: tuple[str, ...], now: datetime) -> Status:
@@ -449,6 +465,8 @@ def _why_not_caught_up(view: View, status: Status, situation: Situation) -> tupl
         )
     if view.spec.suspend:
         return "Suspended", "set spec.suspend to false to run them."
+    if situation.cannot_start is not None:
+        return CANNOT_START, situation.cannot_start
     if status.ongoing is not None and situation.waiting_for is None:
         return "Running", f"slot {status.ongoing.slot:%Y-%m-%dT%H:%MZ} is running."
     at = retry_at(view, status)

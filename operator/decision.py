@@ -66,6 +66,8 @@ class Decision:
     """None: the status is right as it is."""
     release: tuple[Release, ...] = ()
     cronjob: ApplyCronJob | MoveLastSchedule | None = None
+    tell: tuple[Run, ...] = ()
+    """Made by hand and failed: the books don't tell it, so it is told by itself."""
     prune: tuple[Run, ...] = ()
     """Finished and recorded, beyond the history limits."""
     wake_at: datetime | None = None

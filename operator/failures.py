@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from crontabber_operator.manifests import command_container
 from crontabber_operator.models import Result, parse_time
 from crontabber_operator.observed import Attempt, Evidence
+from crontabber_operator.pod_starts import terminated
 from crontabber_operator.tracebacks import How, read, without_colours
 
 Body = Mapping[str, Any]
@@ -39,21 +39,21 @@ def evidence(pods: Iterable[Body], outputs: Mapping[str, str]) -> Evidence:
 def read_attempt(pod: Body, output: str) -> Attempt:
     """Read one failed pod. `output` is the end of what it printed, empty where that is not known."""
     status = pod.get("status") or {}
-    terminated = _terminated(pod)
-    text = without_colours(output or str(terminated.get("message") or ""))
+    ended = terminated(pod)
+    text = without_colours(output or str(ended.get("message") or ""))
     kind, value, traceback = read_output(text)
-    result, default = _how(status, terminated)
+    result, default = _how(status, ended)
     if result is not Result.FAILED:
         kind, value = _type_of(result, status), str(status.get("message") or "").strip() or default
     elif not kind:
-        kind, value = _without_exception(terminated, text)
+        kind, value = _without_exception(ended, text)
     return Attempt(
         result=result,
         type=kind,
         value=value,
         traceback=traceback or text,
         started=_started(pod),
-        finished=_time(terminated.get("finishedAt")) or _last_transition(status),
+        finished=_time(ended.get("finishedAt")) or _last_transition(status),
     )
 
 
@@ -66,8 +66,8 @@ def read_output(text: str) -> tuple[str, str, str]:
     return ending.raised.type, ending.raised.value, "" if ending.how is How.SAID else ending.text
 
 
-def _how(status: Body, terminated: Body) -> tuple[Result, str]:
-    if terminated.get("reason") == "OOMKilled":
+def _how(status: Body, ended: Body) -> tuple[Result, str]:
+    if ended.get("reason") == "OOMKilled":
         return Result.OUT_OF_MEMORY, "It used more memory than its limit allows."
     known = _BY_POD_REASON.get(str(status.get("reason") or ""))
     if known is not None:
@@ -82,32 +82,22 @@ def _type_of(result: Result, status: Body) -> str:
     return str(status.get("reason") or result)
 
 
-def _without_exception(terminated: Body, text: str) -> tuple[str, str]:
+def _without_exception(ended: Body, text: str) -> tuple[str, str]:
     """No exception was printed: the exit code and the last line have to do."""
-    code = terminated.get("exitCode")
+    code = ended.get("exitCode")
     lines = text.strip().splitlines()
     last = lines[-1].strip() if lines else ""
     if code is None:
         return "Failed", last
-    kind = f"Exit{code}" if not terminated.get("signal") else f"Signal{terminated['signal']}"
-    reason = str(terminated.get("reason") or "")
+    kind = f"Exit{code}" if not ended.get("signal") else f"Signal{ended['signal']}"
+    reason = str(ended.get("reason") or "")
     if reason not in ("", "Error"):
         kind = reason
     return kind, last or f"The command ended with exit code {code}."
 
 
-def _terminated(pod: Body) -> Body:
-    spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    containers = spec.get("containers") or []
-    statuses = {one.get("name"): one for one in status.get("containerStatuses") or []}
-    name = command_container(containers).get("name") if containers else None
-    state = (statuses.get(name) or {}).get("state") or {}
-    found: Body = state.get("terminated") or {}
-    return found
-
-
 def _started(pod: Body) -> datetime | None:
-    return _time(_terminated(pod).get("startedAt")) or _time((pod.get("status") or {}).get("startTime"))
+    return _time(terminated(pod).get("startedAt")) or _time((pod.get("status") or {}).get("startTime"))
 
 
 def _last_transition(status: Body) -> datetime | None:

@@ -136,7 +136,7 @@ def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[
             release += (_release(view, books, run, claim),)
     return (
         books,
-        Situation(waiting_for=waiting_for),
+        Situation(waiting_for=waiting_for, cannot_start=upkeep.cannot_start(view, run)),
         Decision(discard=discard, create=create, release=release),
     )
 

@@ -58,6 +58,10 @@ class Run:
     failed_pods: int = 0
     active: bool = False
     """A pod of it exists that has not ended."""
+    ready: bool = False
+    """A pod of it runs."""
+    told: int = 0
+    """Of a run made by hand: so many of its failures were told."""
     deleting: bool = False
 
     @property
@@ -74,6 +78,17 @@ class Run:
     def running(self) -> bool:
         """It was released and has not ended; also where someone suspended it again."""
         return self.released and self.unfinished
+
+    @property
+    def is_starting(self) -> bool:
+        """It was released, and no pod of it runs yet, as far as the Job shows."""
+        return self.running and self.active and not self.ready and not self.deleting
+
+    @property
+    def is_untold(self) -> bool:
+        """It was made by hand, so no books hold its failures, and one of them was not told yet."""
+        failures = max(self.failed_pods, int(self.failed))
+        return self.kind is RunKind.MANUAL and failures > self.told and not self.deleting
 
     @property
     def waiting(self) -> bool:
@@ -198,6 +213,8 @@ class Observed:
     """Uids of Jobs of which the API server itself said that they don't exist."""
     replaced: frozenset[str] = frozenset()
     """Uids of Jobs that the operator deleted to have their slot run anew: not lost."""
+    cannot_start: Mapping[str, str] = field(default_factory=dict)
+    """Why the pod of a run that was released can't start, in a line; by the Job's uid."""
     taken_names: frozenset[str] = frozenset()
     """Names that a Job of somebody else has."""
     can_batch: bool = False

@@ -205,13 +205,15 @@ def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
         discard += upkeep.needless_retries(view, books)
     late_at: datetime | None = None
     waiting_for: str | None = None
+    cannot_start: str | None = None
     if books.ongoing is None:
         books = bookkeeping.skip_late(view, books, view.now - FIRING_LAG)
         due = bookkeeping.head(view, books)
         late_at = bookkeeping.late_at(view, due + FIRING_LAG) if due is not None else None
     else:
         run = view.run(books.ongoing.uid)
-        waiting_for = upkeep.suspended_by_hand(run) if run is not None else None
+        if run is not None:
+            waiting_for, cannot_start = upkeep.suspended_by_hand(run), upkeep.cannot_start(view, run)
     again, again_at = _fire_again(view, books)
     steps = Decision(
         discard=discard,
@@ -219,7 +221,7 @@ def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
         cronjob=again,
         wake_at=next_of(view.now, again_at, late_at),
     )
-    return books, Situation(waiting_for=waiting_for), steps
+    return books, Situation(waiting_for=waiting_for, cannot_start=cannot_start), steps
 
 
 def _fire_again(view: View, books: Status) -> tuple[MoveLastSchedule | None, datetime | None]:

@@ -23,6 +23,7 @@ from crontabber_operator.manifests import (
     SLOT,
     TEMPLATE_HASH,
     THROUGH,
+    TOLD,
     Owner,
 )
 from crontabber_operator.models import KIND, parse_time
@@ -86,6 +87,8 @@ def read_run(body: Body) -> Run | None:
         reason=str((failed or {}).get("reason") or ""),
         failed_pods=int(status.get("failed") or 0),
         active=bool(status.get("active")),
+        ready=bool(status.get("ready")),
+        told=_number(annotations.get(TOLD)),
         deleting=metadata.get("deletionTimestamp") is not None,
     )
 

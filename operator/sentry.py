@@ -36,18 +36,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Concatenate, Final, ParamSpec, TypeAlias
+from typing import Concatenate, Final, ParamSpec, TypeAlias
 
 import sentry_sdk
-import urllib3
-from sentry_sdk.attachments import Attachment as SdkAttachment
-from sentry_sdk.envelope import Item
-from sentry_sdk.transport import HttpTransport
 from sentry_sdk.utils import BadDsn, Dsn
-from sentry_sdk.worker import Worker
 
 from crontabber_operator.models import Status
 from crontabber_operator.observed import Evidence, Job, Run
+from crontabber_operator.pod_starts import CannotStart
+from crontabber_operator.report_errors import is_recovery_worth_reporting, is_worth_reporting
+from crontabber_operator.sentry_client import deliver, make_client, place
 from crontabber_operator.sentry_crons import DEFAULT_THRESHOLDS, CheckIn, Thresholds, check_ins
 from crontabber_operator.sentry_events import Told, failure_event, operator_event, recovery_event
 from crontabber_operator.sentry_news import (
@@ -56,8 +54,7 @@ from crontabber_operator.sentry_news import (
     OperatorError,
     Recovered,
     failed_runs,
-    is_recovery_worth_reporting,
-    is_worth_reporting,
+    not_starting,
     status_news,
 )
 from crontabber_operator.sentry_outbox import OWN, Counts, Destination, News, Outbox, Outcome, Parcel
@@ -71,7 +68,6 @@ CLIENTS_MAX: Final = 32
 OPERATOR_EVENTS_MAX: Final = 20
 """So many events a minute about the operator itself; a storm of them says nothing new."""
 IDLE_SECONDS: Final = 60.0
-TIMEOUT_SECONDS: Final = 10
 KNOWN_FOR: Final = timedelta(minutes=1)
 """So long what a namespace's Secret said is taken for granted."""
 FORBIDDEN_FOR: Final = timedelta(minutes=10)
@@ -102,111 +98,6 @@ class SentrySettings:
             release=environment.get("SENTRY_RELEASE", "").strip(),
             crons=crons,
         )
-
-
-# --- The SDK ----------------------------------------------------------------------------------------------
-
-
-class _InlineWorker(Worker):
-    """Does at once what the SDK wants to do later: the Reporter's threads are the workers."""
-
-    @property
-    def is_alive(self) -> bool:
-        return True
-
-    def kill(self) -> None:
-        """Do nothing: there is no thread to end."""
-
-    def full(self) -> bool:
-        return False
-
-    def submit(self, callback: Callable[[], Any]) -> bool:
-        callback()
-        return True
-
-
-class _Transport(HttpTransport):
-    """The SDK's own HTTP transport, within the thread that asks, remembering how it went."""
-
-    TIMEOUT = TIMEOUT_SECONDS
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self.lost = ""
-        """Why the SDK gave up what it was given last; empty where it did not."""
-        super().__init__(options)
-
-    def _create_worker(self, options: dict[str, Any]) -> Worker:  # noqa: ARG002 - the SDK's signature
-        return _InlineWorker()
-
-    def _get_pool_options(self) -> dict[str, Any]:
-        # The Reporter tries again by itself, later.
-        return {**super()._get_pool_options(), "retries": urllib3.Retry(0)}
-
-    def on_dropped_event(self, reason: str) -> None:
-        """Remember why it got lost."""
-        self.lost = reason
-
-    def record_lost_event(
-        self,
-        reason: str,
-        data_category: Any = None,  # noqa: ARG002 - the SDK's signature
-        item: Item | None = None,
-        *,
-        quantity: int = 1,  # noqa: ARG002 - the SDK's signature
-    ) -> None:
-        """Remember the same where the SDK says it only here. An event may go without its attachment."""
-        if item is None or item.type != "attachment":
-            self.lost = self.lost or reason
-
-
-def _client(destination: Destination) -> sentry_sdk.Client:
-    """Make a client that touches nothing outside of it: no hooks, no integrations, no threads."""
-    client = sentry_sdk.Client(
-        dsn=destination.dsn,
-        transport=_Transport,
-        environment=destination.environment,
-        release="-",
-        default_integrations=False,
-        auto_enabling_integrations=False,
-        auto_session_tracking=False,
-        enable_backpressure_handling=False,
-        send_client_reports=False,
-        include_local_variables=False,
-        attach_stacktrace=False,
-        spotlight=False,
-        debug=False,
-        shutdown_timeout=0,
-    )
-    # Else the SDK would give runs the release and the host of the operator.
-    client.options["release"] = client.options["server_name"] = None
-    return client
-
-
-def _deliver(client: sentry_sdk.Client, told: Told) -> tuple[Outcome, str]:
-    """Send one event or check-in, in this thread; return how that went, and what the SDK calls it."""
-    transport = client.transport
-    if not isinstance(transport, _Transport):
-        return Outcome.FAILED, "no transport"
-    transport.lost = ""
-    attachments = [
-        SdkAttachment(bytes=one.data, filename=one.filename, content_type="text/plain")
-        for one in told.attachments
-    ]
-    sent = client.capture_event(told.event, hint={"attachments": attachments})  # type: ignore[arg-type]
-    lost = transport.lost
-    if not lost:
-        return (Outcome.SENT, "") if sent is not None else (Outcome.FAILED, "not taken")
-    if lost.startswith(("network", "status_5")):
-        return Outcome.AWAY, lost
-    if lost in ("status_429", "self_rate_limits", "ratelimit_backoff"):
-        return Outcome.RATE_LIMITED, lost
-    return Outcome.REFUSED, lost
-
-
-def _place(dsn: str) -> str:
-    """Write where a DSN leads, without its key."""
-    parsed = Dsn(dsn)
-    return f"{parsed.host}, project {parsed.project_id}"
 
 
 def _steady_clock() -> Callable[[], datetime]:
@@ -281,6 +172,14 @@ class Reporter:
     ) -> None:
         """Tell of the failed attempts of a run whose pods were looked at; see `sentry_news.failed_runs`."""
         for failed in failed_runs(job, run, pods, outputs, evidence, events):
+            self.failed(failed)
+
+    @_harmless
+    def cannot_start(self, job: Job, run: Run, pods: Iterable[Body], found: CannotStart) -> None:
+        """Tell, long before its time is up, of a run whose pod can't start."""
+        pod = next(one for one in pods if one["metadata"]["uid"] == found.pod_uid)
+        failed = not_starting(job, run, pod, found)
+        if failed is not None:
             self.failed(failed)
 
     @_harmless
@@ -394,8 +293,8 @@ class Reporter:
         else:
             if secret is not None and "SENTRY_DSN" in secret:
                 environment = secret.get("SENTRY_ENVIRONMENT", "").strip() or self._settings.environment
-                place = f"Secret {namespace}/{SECRET_NAME}"
-                found = _destination(secret["SENTRY_DSN"].strip(), environment, place)
+                where = f"Secret {namespace}/{SECRET_NAME}"
+                found = _destination(secret["SENTRY_DSN"].strip(), environment, where)
         with self._changed:
             self._outbox.resolve(namespace, found, self._clock() + known_for)
             self._changed.notify_all()
@@ -468,7 +367,7 @@ class Reporter:
         told = self._told_as(parcel)
         if told is None:
             return Outcome.NEEDLESS, ""
-        return _deliver(self._client_for(parcel.destination), told)
+        return deliver(self._client_for(parcel.destination), told)
 
     def _told_as(self, parcel: Parcel) -> Told | None:
         """Build what is sent; None: it isn't worth it."""
@@ -493,7 +392,7 @@ class Reporter:
             if client is not None:
                 self._clients.move_to_end(destination)
                 return client
-        client = _client(destination)
+        client = make_client(destination)
         with self._changed:
             self._clients[destination] = client
             unused = [one for one in self._clients if one not in self._in_use]
@@ -503,14 +402,14 @@ class Reporter:
 
     def _tell_how_it_goes(self, destination: Destination, outcome: Outcome, why: str, before: int) -> None:
         """Log what an operator wants to know, once."""
-        place = _place(destination.dsn)
+        where = place(destination.dsn)
         if outcome is Outcome.AWAY and not before:
-            logger.warning("Sentry (%s) can't be reached (%s); what is told waits", place, why)
+            logger.warning("Sentry (%s) can't be reached (%s); what is told waits", where, why)
         elif outcome is Outcome.SENT and before:
-            logger.info("Sentry (%s) can be reached again", place)
+            logger.info("Sentry (%s) can be reached again", where)
         elif outcome is Outcome.REFUSED and destination.dsn not in self._told_refused:
             self._told_refused.add(destination.dsn)
-            logger.warning("Sentry (%s) refuses what it is sent (%s)", place, why)
+            logger.warning("Sentry (%s) refuses what it is sent (%s)", where, why)
 
     # --- The end -----------------------------------------------------------------------------------------
 

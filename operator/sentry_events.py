@@ -42,6 +42,8 @@ VALUE_MAX_CHARACTERS: Final = 8192
 LINE_MAX_CHARACTERS: Final = 512
 TAG_MAX_CHARACTERS: Final = 200
 """Sentry cuts longer values of tags off."""
+NOT_STARTED: Final = "NotStarted"
+"""The result of a run that goes on, and yet is told: its pod can't start."""
 EXCEPTIONS_MAX: Final = 50
 FRAMES_MAX: Final = 250
 """Of one exception; Sentry itself keeps no more."""
@@ -83,7 +85,9 @@ def failure_event(run: FailedRun, *, release: str = "", environment: str = "") -
         "contexts": {"crontabber": _context(run, secrets), "trace": trace_context(run.run_uid, run.attempt)},
         "breadcrumbs": {"values": [_breadcrumb(entry, secrets) for entry in reversed(run.history)]},
     }
-    event["tags"]["result"] = str(run.ended.result)
+    event["tags"]["result"] = NOT_STARTED if run.goes_on else str(run.ended.result)
+    if run.by_hand:
+        event["tags"]["trigger"] = "run-now"
     event["release"] = release or release_of(run.pod.image if run.pod is not None else "")
     event["environment"] = environment
     if run.pod is not None:
@@ -193,7 +197,7 @@ def _context(run: FailedRun, secrets: Iterable[str]) -> Event:
         if ended.finished is not None and ended.started is not None
         else None
     )
-    said = ended.value if run.ended.result is not Result.FAILED or run.pod is None else ""
+    said = ended.value if ended.result is not Result.FAILED or run.pod is None or run.goes_on else ""
     return _without_empty(
         {
             "namespace": run.job.namespace,
@@ -207,7 +211,7 @@ def _context(run: FailedRun, secrets: Iterable[str]) -> Event:
             "pod": run.pod.name if run.pod is not None else "",
             "image": run.pod.image if run.pod is not None else "",
             "exit code": run.pod.exit_code if run.pod is not None else None,
-            "result": str(ended.result),
+            "result": NOT_STARTED if run.goes_on else str(ended.result),
             "details": mask(said, secrets)[:VALUE_MAX_CHARACTERS],
             "started": _written(ended.started),
             "finished": _written(ended.finished),

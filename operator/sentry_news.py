@@ -9,20 +9,20 @@ It must not import kopf, kubernetes or sentry_sdk, or read a clock.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from crontabber_operator.bookkeeping import failed_unseen
+from crontabber_operator.bookkeeping import failed_unseen, says_cannot_start
 from crontabber_operator.manifests import command_container
 from crontabber_operator.masking import known_secrets
 from crontabber_operator.models import HistoryEntry, ReportErrors, Result, Status, format_time
-from crontabber_operator.observed import Attempt, Evidence, Job, Run
-from crontabber_operator.tracebacks import Ending, How, Raised, read
+from crontabber_operator.observed import Attempt, Evidence, Job, Run, RunKind
+from crontabber_operator.pod_starts import CannotStart, Why, never_started, terminated, why_not
+from crontabber_operator.tracebacks import Ending, read
 
 Body = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ class PodTold:
     uid: str
     image: str = ""
     exit_code: int | None = None
-    why: tuple[str, str] | None = None
+    why: Why | None = None
     """A word and a sentence, where the pod itself and not the command was at fault."""
     app_reports: bool = False
     """Its own SENTRY_DSN is set: the app reports what it can."""
@@ -98,6 +98,10 @@ class FailedRun:
     """The end of what was printed, as it was."""
     history: tuple[HistoryEntry, ...] = ()
     """The runs before, newest first."""
+    goes_on: bool = False
+    """It has not ended: its pod can't start, and Kubernetes goes on trying."""
+    by_hand: bool = False
+    """A person asked for it; it is outside of the bookkeeping."""
 
     @property
     def event_id(self) -> str:
@@ -154,9 +158,10 @@ def failed_runs(
 ) -> Iterator[FailedRun]:
     """Yield the failed attempts of a run that are not in the books yet, oldest first.
 
-    `pods` are those of the run's Job, `outputs` the ends of what they printed by uid, and `evidence` what
-    failures.py read from both; `job` is the resource as it was before these attempts were recorded. `events`
-    are the Events of pods that `never_started`, by uid: without them such a failure has no more exact name.
+    Of a run made by hand, which has no books: those that were not told yet. `pods` are those of the run's Job,
+    `outputs` the ends of what they printed by uid, and `evidence` what failures.py read from both; `job` is the
+    resource as it was before these attempts were recorded. `events` are the Events of pods that `never_started`,
+    by uid: without them such a failure has no more exact name.
     """
     failed = sorted((pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"), key=_age)
     recorded = [entry.finished for entry in job.status.history if entry.job == run.name and entry.finished]
@@ -168,6 +173,9 @@ def failed_runs(
     for number, (pod, attempt) in enumerate(pairs, start=gone + 1):
         if known_until is not None and attempt.finished is not None and attempt.finished <= known_until:
             continue
+        seen = read_pod(pod, events.get(pod["metadata"]["uid"], ()))
+        if number <= run.told or (seen.why is not None and _is_told_waiting(job, run, number)):
+            continue
         yield FailedRun(
             job=told,
             slot=slot,
@@ -176,11 +184,12 @@ def failed_runs(
             run=run.name,
             run_uid=run.uid,
             ended=attempt,
-            pod=read_pod(pod, events.get(pod["metadata"]["uid"], ())),
+            pod=seen,
             output=outputs.get(pod["metadata"]["uid"], "")[-OUTPUT_MAX_CHARACTERS:],
             history=job.status.history,
+            by_hand=run.kind is RunKind.MANUAL,
         )
-    if run.failed and not failed and not recorded:
+    if run.failed and not failed and not recorded and not run.told:
         yield FailedRun(
             job=told,
             slot=slot,
@@ -189,7 +198,43 @@ def failed_runs(
             run_uid=run.uid,
             ended=failed_unseen(run),
             history=job.status.history,
+            by_hand=run.kind is RunKind.MANUAL,
         )
+
+
+def not_starting(job: Job, run: Run, pod: Body, found: CannotStart) -> FailedRun | None:
+    """Return what there is to tell of a run whose pod can't start; None where it was told before.
+
+    Told as soon as it is known, instead of when its time is up; it is that attempt's one event.
+    """
+    claim = job.status.ongoing
+    attempt = claim.attempt if claim is not None and claim.uid == run.uid else run.failed_pods + 1
+    if _is_told_waiting(job, run, attempt):
+        return None
+    kind, _ = found.why
+    return FailedRun(
+        job=JobTold.of(job),
+        slot=run.slot,
+        through=run.through if run.through > run.slot else None,
+        attempt=run.attempt or attempt,
+        run=run.name,
+        run_uid=run.uid,
+        ended=Attempt(Result.FAILED, kind, found.message, "", run.started, None),
+        pod=replace(read_pod(pod), why=found.why),
+        history=job.status.history,
+        goes_on=True,
+    )
+
+
+def _is_told_waiting(job: Job, run: Run, attempt: int) -> bool:
+    """Whether the books say already that the pod of this attempt can't start: then it was told, too."""
+    claim = job.status.ongoing
+    return (
+        says_cannot_start(job.status)
+        and claim is not None
+        and claim.uid == run.uid
+        and claim.attempt == (run.attempt or attempt)
+    )
 
 
 def status_news(job: Job, after: Status) -> Iterator[FailedRun | Recovered]:
@@ -270,69 +315,10 @@ def check_in_id(run_uid: str, attempt: int) -> str:
 
 # --- Reading a pod ----------------------------------------------------------------------------------------
 
-_PULL: Final = ("ErrImagePull", "Its image can't be pulled.")
-_CONFIG: Final = (
-    "CreateContainerConfigError",
-    "Its container can't be made: a Secret or ConfigMap is missing, or a key of it.",
-)
-_NEVER_STARTED: Final = (
-    "NeverStarted",
-    "Its container was never started: its image, a volume or its node was not to be had. The pod's Events say which.",
-)
-# A name for each, however far the kubelet was with trying again: else one failure would be two issues.
-_WAITING: Final = {
-    "ErrImagePull": _PULL,
-    "ImagePullBackOff": _PULL,
-    "ErrImageNeverPull": ("ErrImageNeverPull", "Its image is not on the node, and may not be pulled."),
-    "InvalidImageName": ("InvalidImageName", "Its image has an invalid name."),
-    "ImageInspectError": ("ImageInspectError", "Its image can't be read."),
-    "RegistryUnavailable": ("RegistryUnavailable", "The registry of its image can't be reached."),
-    "CreateContainerConfigError": _CONFIG,
-    "CreateContainerError": ("CreateContainerError", "Its container can't be made."),
-    "RunContainerError": ("RunContainerError", "Its container can't be started."),
-}
-_EVENTS: Final = (
-    (
-        re.compile(r"ErrImageNeverPull|is not present with pull policy of Never"),
-        _WAITING["ErrImageNeverPull"],
-    ),
-    (re.compile(r"InvalidImageName|Failed to apply default image tag"), _WAITING["InvalidImageName"]),
-    (re.compile(r"[Pp]ull(?:ing)? image|ErrImagePull|ImagePullBackOff"), _PULL),
-    (re.compile(r"(?:secret|configmap) \"[^\"]*\" not found|couldn't find key"), _CONFIG),
-)
-_EVENT_REASONS: Final = {
-    "FailedMount": ("FailedMount", "One of its volumes can't be mounted."),
-    "FailedAttachVolume": ("FailedMount", "One of its volumes can't be mounted."),
-    "FailedScheduling": ("FailedScheduling", "No node has room for it, or may run it."),
-    "FailedCreatePodSandBox": ("FailedCreatePodSandBox", "Its node can't make its network or sandbox."),
-}
-_DISRUPTIONS: Final = {
-    "PreemptionByScheduler": ("Preempted", "It had to make room for a pod of higher priority."),
-    "DeletionByTaintManager": ("NodeLost", "Its node was lost, or must not run it any more."),
-    "DeletionByPodGC": ("NodeLost", "Its node was lost."),
-    "EvictionByEvictionAPI": ("Evicted", "It was evicted, for instance because its node was drained."),
-    "TerminationByKubelet": ("Evicted", "Its node ended it: the node was short of something, or shut down."),
-}
-
-
-def never_started(pod: Body) -> bool:
-    """Whether the command of a failed pod never ran. Then only the pod's Events tell why.
-
-    The kubelet turns what such a container waited for into an invented end, ContainerStatusUnknown.
-    """
-    spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    name = command_container(spec["containers"]).get("name") if spec.get("containers") else None
-    ended = _terminated(status, name)
-    started = str(ended.get("startedAt") or "")
-    return not ended or (
-        ended.get("reason") == "ContainerStatusUnknown"
-        and (not started or started.startswith(("0001-", "1970-")))
-    )
-
 
 def read_pod(pod: Body, events: Iterable[Body] = ()) -> PodTold:
     """Take what is told from a pod, as the API has it. `events`: its Events, needed where it never started."""
-    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    spec = pod.get("spec") or {}
     container = command_container(spec["containers"]) if spec.get("containers") else {}
     environment = [
         variable
@@ -340,14 +326,13 @@ def read_pod(pod: Body, events: Iterable[Body] = ()) -> PodTold:
         for variable in one.get("env") or ()
     ]
     given = [*(container.get("command") or ()), *(container.get("args") or ())]
-    has_run = not never_started(pod)
-    code = _terminated(status, container.get("name")).get("exitCode") if has_run else None
+    code = None if never_started(pod) else terminated(pod).get("exitCode")
     return PodTold(
         name=pod["metadata"]["name"],
         uid=pod["metadata"]["uid"],
         image=str(container.get("image") or ""),
         exit_code=code if isinstance(code, int) else None,
-        why=_fault_of_node(status) or (None if has_run else _why_not_started(spec, status, events)),
+        why=why_not(pod, events),
         app_reports=sets_dsn(container),
         secrets=known_secrets(given, environment),
     )
@@ -371,107 +356,6 @@ def sets_dsn(container: Body, known_keys: Mapping[tuple[str, str], frozenset[str
             if name and any(prefix + one == DSN_VARIABLE for one in keys):
                 return True
     return False
-
-
-def _fault_of_node(status: Body) -> tuple[str, str] | None:
-    if status.get("reason") == "NodeLost":
-        return _DISRUPTIONS["DeletionByPodGC"]
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return _DISRUPTIONS.get(str(condition.get("reason") or ""))
-    return None
-
-
-def _why_not_started(spec: Body, status: Body, events: Iterable[Body]) -> tuple[str, str] | None:
-    inits = status.get("initContainerStatuses") or ()
-    for one in (*inits, *(status.get("containerStatuses") or ())):
-        reason = str(((one.get("state") or {}).get("waiting") or {}).get("reason") or "")
-        if reason in _WAITING:
-            return _WAITING[reason]
-    sidecars = {
-        one.get("name") for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"
-    }
-    for one in inits:
-        code = ((one.get("state") or {}).get("terminated") or {}).get("exitCode")
-        if code and one.get("name") not in sidecars:
-            return "InitContainerFailed", f"Its init container {one.get('name')} ended with exit code {code}."
-    for event in events:
-        reason, message = str(event.get("reason") or ""), str(event.get("message") or "")
-        for pattern, told in _EVENTS:
-            if reason in ("Failed", "BackOff", "InspectFailed", "ErrImageNeverPull") and pattern.search(
-                message
-            ):
-                return told
-        if reason in _EVENT_REASONS:
-            return _EVENT_REASONS[reason]
-    return _NEVER_STARTED if status.get("reason") == "DeadlineExceeded" else None
-
-
-def _terminated(status: Body, container: str | None) -> Body:
-    for one in status.get("containerStatuses") or ():
-        if one.get("name") == container:
-            ended: Body = (one.get("state") or {}).get("terminated") or {}
-            return ended
-    return {}
-
-
-# --- What is reported at all ------------------------------------------------------------------------------
-
-
-def is_worth_reporting(run: FailedRun) -> bool:
-    """Whether a failure goes to Sentry, by `reportErrors` and what the app could report by itself."""
-    return is_wanted(run.job) and not (
-        _leaves_it_to_app(run) and _app_could(run.ended.result, ending_of(run))
-    )
-
-
-def is_recovery_worth_reporting(recovered: Recovered) -> bool:
-    """Whether a recovery goes to Sentry: unless nothing about the job does."""
-    return is_wanted(recovered.job)
-
-
-def is_wanted(job: JobTold) -> bool:
-    """Whether anything about a job goes to Sentry at all."""
-    return job.report_errors is not ReportErrors.NEVER
-
-
-def _leaves_it_to_app(run: FailedRun) -> bool:
-    return (
-        run.job.report_errors is ReportErrors.AUTO
-        and run.pod is not None
-        and run.pod.app_reports
-        and run.pod.why is None
-    )
-
-
-def _app_could(result: Result, ending: Ending | None) -> bool:
-    """Whether the Sentry SDK within the app saw this exception.
-
-    It sees what a logger or the interpreter got, but no CommandError (Django turns it into a line and an exit
-    code), nothing that killed the process, and nothing from before the settings had started it.
-    """
-    return (
-        result is Result.FAILED
-        and ending is not None
-        and ending.how in (How.UNCAUGHT, How.LOGGED)
-        and ending.raised.type != "KeyboardInterrupt"
-        and not _is_early(ending.raised)
-    )
-
-
-def _is_early(raised: Raised) -> bool:
-    """Whether it was raised before the settings were loaded, which is where the SDK is started."""
-    frames = raised.frames
-    if not frames:
-        return False
-    settings = [
-        number
-        for number, frame in enumerate(frames)
-        if frame.path.endswith("django/conf/__init__.py") and frame.function in ("_setup", "__init__")
-    ]
-    if settings and settings[-1] < len(frames) - 1:
-        return True
-    return all(frame.path == frames[0].path for frame in frames) and frames[0].path.endswith("manage.py")
 
 
 def ending_of(run: FailedRun) -> Ending | None:

@@ -12,11 +12,11 @@ import kopf
 from crontabber_operator import logs
 from crontabber_operator.settings import DEFAULT_HEALTH, DEFAULT_WEBAPP, Address, SettingError, Settings
 
-FLAGS = ("namespace", "webapp", "health", "log-format")
+FLAGS = ("namespace", "webapp", "health", "log-format", "sentry-crons", "sentry-secrets")
 
 _EPILOG = """\
 Each flag is also an environment variable: --log-format is CRONTABBER_LOG_FORMAT. In a pod, and with a
-KUBECONFIG, none is needed.
+KUBECONFIG, none is needed. SENTRY_DSN, SENTRY_ENVIRONMENT and SENTRY_RELEASE mean what they mean everywhere.
 """
 
 
@@ -40,6 +40,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--health", metavar="[HOST]:PORT", help=f"serve /healthz here; 'off' for not ({DEFAULT_HEALTH})"
     )
     parser.add_argument("--log-format", metavar="FORMAT", help="text, or json: one object a line (text)")
+    parser.add_argument(
+        "--sentry-crons",
+        nargs="?",
+        const="on",
+        metavar="on|off",
+        help="make each job a monitor of Sentry Crons, which costs money there (off)",
+    )
+    parser.add_argument(
+        "--sentry-secrets",
+        metavar="on|off",
+        help="use the DSN in a namespace's Secret crontabber-sentry for its jobs (on)",
+    )
     parser.set_defaults(run=run)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 PREFIX = "CRONTABBER_"
 DEFAULT_WEBAPP = "deployment/webapp"
 DEFAULT_HEALTH = ":8082"
+_ON, _OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0", "")
 
 
 class SettingError(ValueError):
@@ -36,6 +37,10 @@ class Settings:
     webapp_name: str = "webapp"
     health: Address | None = None
     log_format: str = "text"
+    sentry_crons: bool = False
+    """Tell Sentry Crons when runs begin and end."""
+    sentry_secrets: bool = True
+    """Read a namespace's own DSN from its Secret."""
 
     @classmethod
     def read(cls, flags: Mapping[str, str | None], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -55,6 +60,8 @@ class Settings:
             webapp_name=_workload(value("webapp", DEFAULT_WEBAPP)),
             health=_address("health", value("health", DEFAULT_HEALTH)),
             log_format=_choice("log-format", value("log-format", "text"), ("text", "json")),
+            sentry_crons=_switch("sentry-crons", value("sentry-crons", "off")),
+            sentry_secrets=_switch("sentry-secrets", value("sentry-secrets", "on")),
         )
 
 
@@ -81,3 +88,11 @@ def _choice(flag: str, text: str, accepted: tuple[str, ...]) -> str:
         message = f"--{flag} takes {', '.join(accepted)}, not {text!r}"
         raise SettingError(message)
     return text
+
+
+def _switch(flag: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word in _ON or word in _OFF:
+        return word in _ON
+    message = f"--{flag} takes on or off, not {text!r}"
+    raise SettingError(message)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from crontabber_operator.bookkeeping import CANNOT_START, failure_message, says_cannot_start
 from crontabber_operator.commands import PENDING, REFUSED
 from crontabber_operator.models import Condition, ConditionType, Result, State, Status, format_time
+from crontabber_operator.observed import Attempt, Run
 
 MANY_SLOTS = 1000
 """So many slots about to be caught up without a limit are worth a warning."""
@@ -30,6 +32,7 @@ def changes(before: Status, after: Status) -> Iterator[Telling]:
     yield from _acceptance(before, after)
     yield from _commands(before, after)
     yield from _runs(before, after)
+    yield from _starts(before, after)
     yield from _backlog(before, after)
 
 
@@ -87,6 +90,18 @@ def _runs(before: Status, after: Status) -> Iterator[Telling]:
     if after.state is State.RETRIES_EXHAUSTED and before.state is not State.RETRIES_EXHAUSTED:
         condition = after.condition(ConditionType.CAUGHT_UP)
         yield Telling("RetriesExhausted", condition.message if condition is not None else "", warning=True)
+
+
+def _starts(before: Status, after: Status) -> Iterator[Telling]:
+    if says_cannot_start(after) and not says_cannot_start(before):
+        condition = after.condition(ConditionType.CAUGHT_UP)
+        yield Telling(CANNOT_START, condition.message if condition is not None else "", warning=True)
+
+
+def run_now_failed(run: Run, attempt: Attempt) -> Telling:
+    """Return the Event on a run that was made by hand and failed: nothing else tells of it."""
+    message = f"Job {run.name}, made by hand, failed: {failure_message(attempt).rstrip('.')}."
+    return Telling("RunNowFailed", message, warning=True)
 
 
 _REASONS = {

@@ -130,6 +130,15 @@ def suspended_by_hand(run: Run) -> str | None:
     return f"Job {run.name} was suspended by hand; resume it or delete it."
 
 
+# --- Starting -------------------------------------------------------------------------------------------
+
+
+def cannot_start(view: View, run: Run) -> str | None:
+    """Tell why the pod of a run that was released can't start, as far as it is known."""
+    why = view.seen.cannot_start.get(run.uid) if run.is_starting else None
+    return f"the pod of Job {run.name} can't start: {why}" if why is not None else None
+
+
 # --- Not needed any more --------------------------------------------------------------------------------
 
 

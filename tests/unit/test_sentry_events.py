@@ -12,6 +12,8 @@ from crontabber_operator.failures import evidence
 from crontabber_operator.masking import FILTERED
 from crontabber_operator.models import HistoryEntry, LastError, Ongoing, ReportErrors, Result, Spec, Status
 from crontabber_operator.observed import Attempt, Evidence, Job, Run, RunKind
+from crontabber_operator.pod_starts import never_started
+from crontabber_operator.report_errors import is_recovery_worth_reporting, is_worth_reporting
 from crontabber_operator.sentry_events import (
     EXCEPTIONS_MAX,
     FRAMES_MAX,
@@ -29,9 +31,6 @@ from crontabber_operator.sentry_news import (
     Recovered,
     check_in_id,
     failed_runs,
-    is_recovery_worth_reporting,
-    is_worth_reporting,
-    never_started,
     read_pod,
     sets_dsn,
     status_news,
