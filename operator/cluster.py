@@ -33,6 +33,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PAGE_SIZE = 500
+POD_EVENTS_MAX = 50
 
 
 class ApiError(Exception):
@@ -185,6 +186,18 @@ class Cluster:
         query = {"container": container, "tailLines": str(limit_lines)}
         raw = await self._send("GET", f"{_path('v1', namespace, 'pods', pod, 'log')}?{urlencode(query)}")
         return raw.decode(errors="replace")
+
+    async def list_pod_events(self, namespace: str, pod_uid: str) -> list[Body]:
+        """List the Events of a pod, as many as say anything."""
+        query = {"fieldSelector": f"involvedObject.uid={pod_uid}", "limit": str(POD_EVENTS_MAX)}
+        found = await self._request("GET", f"{_path('v1', namespace, 'events')}?{urlencode(query)}")
+        return list(found.get("items") or [])
+
+    # --- Secrets -----------------------------------------------------------------------------------------
+
+    async def get_secret(self, namespace: str, name: str) -> Body:
+        """Read a Secret; its values are in base64."""
+        return await self._request("GET", _path("v1", namespace, "secrets", name))
 
     # --- Workloads and events ----------------------------------------------------------------------------
 

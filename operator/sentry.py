@@ -4,15 +4,13 @@ A `Reporter` takes news by methods that return at once and never raise, and send
 through isolated clients of the Sentry SDK, one for each DSN. What waits is bounded (sentry_outbox.py). Without
 a DSN all of this is off, silently.
 
-How the reconciler uses it:
+How the operator uses it (reporting.py makes and ends it):
 
-- at the start `Reporter(SentrySettings.read(os.environ, crons=…), read_secret=…, version=…)`; a task runs
-  `reporter.run()` as long as the operator does, and `reporter.log_handler()` is added to the root logger; at
-  the end `await asyncio.to_thread(reporter.close)`;
 - when the pods of a run were inspected, before the books are written:
   `reporter.inspected(job, run, pods, outputs, evidence, events)`; `events` only of pods that
-  `sentry_news.never_started`. The same attempt told again is one event, also after a restart: its id is the
+  `pod_starts.never_started`. The same attempt told again is one event, also after a restart: its id is the
   same, and Sentry drops it;
+- when the pods of a run that goes on were looked at and one can't start: `reporter.cannot_start(…)`;
 - when a status was written: `reporter.status_written(job, status, runs)`, with the resource as it was before.
   That tells recoveries, Jobs that vanished, and the check-ins;
 - `reporter.operator_error(error, "what was being done")` for an exception that is caught and not logged.
@@ -419,13 +417,17 @@ class Reporter:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            while self._threads and self._outbox.is_waiting_for_sentry(self._clock()):
+            while self._threads and self._may_still_be_sent():
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
             self._outbox.close()
             self._changed.notify_all()
+
+    def _may_still_be_sent(self) -> bool:
+        looks_up = self._loop is not None and self._outbox.is_looking_up
+        return looks_up or self._outbox.is_waiting_for_sentry(self._clock())
 
 
 def _destination(dsn: str, environment: str, where: str) -> Destination | None:

@@ -227,6 +227,11 @@ class Outbox:
             for lane in ready
         )
 
+    @property
+    def is_looking_up(self) -> bool:
+        """Whether something waits only for what a namespace's Secret says."""
+        return any(not self._lanes[name].is_known for name in self._working if not self._lanes[name].is_empty)
+
     def counts(self) -> Counts:
         """Return what became of everything so far."""
         dropped = {reason: number for reason, number in self.dropped.items() if number}

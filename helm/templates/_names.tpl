@@ -64,3 +64,35 @@ app.kubernetes.io/part-of: crontabber
 {{- first .Values.watchNamespaces }}
 {{- end }}
 {{- end }}
+
+{{- /* Not empty where anything may be reported to Sentry. */}}
+{{- define "crontabber.sentry" -}}
+{{- if or .Values.sentry.dsn .Values.sentry.existingSecret.name .Values.sentry.namespaceSecrets }}on{{ end }}
+{{- end }}
+
+{{- /* The operator's environment variables. */}}
+{{- define "crontabber.env" -}}
+{{- with .Values.sentry }}
+{{- if .existingSecret.name }}
+- name: SENTRY_DSN
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret.name }}
+      key: {{ .existingSecret.key }}
+{{- else if .dsn }}
+- name: SENTRY_DSN
+  value: {{ .dsn | quote }}
+{{- end }}
+{{- if .environment }}
+- name: SENTRY_ENVIRONMENT
+  value: {{ .environment | quote }}
+{{- end }}
+{{- if .release }}
+- name: SENTRY_RELEASE
+  value: {{ .release | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -35,8 +35,22 @@ tests/integration/test_chart_rbac.py fails where one is missing or too many.
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [list]
+{{- if include "crontabber.sentry" . }}
+# What it tells people; and why a pod never started, which only its Events say.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create, patch]
+{{- else }}
 # What it tells people.
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+{{- if .Values.sentry.namespaceSecrets }}
+# A namespace's own Sentry.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [crontabber-sentry]
+  verbs: [get]
+{{- end }}
 {{- end }}

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,20 +93,23 @@ class Right:
     resource: str
     """With its subresource: `pods/log`."""
     verb: str
+    name: str = ""
+    """The one object that it is for; empty: all."""
 
     def __str__(self) -> str:
         """Return it as people say it."""
-        return f"{self.verb} {self.resource}"
+        return f"{self.verb} {self.resource}{f' {self.name}' if self.name else ''}"
 
 
 def rights(rules: Iterable[Body]) -> set[Right]:
     """Return every right of RBAC rules."""
     return {
-        Right(group, resource, verb)
+        Right(group, resource, verb, name)
         for rule in rules
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
     }
 
 
@@ -114,6 +117,7 @@ def rules_of(granted: Iterable[Right]) -> list[Body]:
     """Return RBAC rules for these rights."""
     return [
         {"apiGroups": [one.group], "resources": [one.resource], "verbs": [one.verb]}
+        | ({"resourceNames": [one.name]} if one.name else {})
         for one in sorted(granted)
     ]
 
@@ -141,7 +145,9 @@ class Asked:
             if what is None:  # discovery
                 continue
             resource = "/".join(part for part in (what["resource"], what.get("subresource")) if part)
-            right = Right(what.get("apiGroup", ""), resource, entry["verb"])
+            # Of Secrets it matters which.
+            name = what.get("name", "*") if resource == "secrets" else ""
+            right = Right(what.get("apiGroup", ""), resource, entry["verb"], name)
             if entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid":
                 self.refused.add(right)
             else:
@@ -158,13 +164,15 @@ def write_kubeconfig(cluster: Cluster, namespace: str, account: str, path: Path)
     return path
 
 
-def start_operator(kubeconfig: Path, log: Path, *arguments: str) -> OperatorProcess:
+def start_operator(
+    kubeconfig: Path, log: Path, *arguments: str, environment: Mapping[str, str] = {}
+) -> OperatorProcess:
     """Start `crontabber operator`, as the image does."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CRONTABBER_")}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(CRONTABBER), "operator", "--health=off", *arguments],
-            env=kept | {"KUBECONFIG": str(kubeconfig)},
+            env=kept | {"KUBECONFIG": str(kubeconfig)} | dict(environment),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -187,6 +195,7 @@ def may(bed: Testbed, user: str, right: Right, namespace: str = "default") -> bo
                 "resource": resource,
                 "subresource": subresource,
                 "verb": right.verb,
+                "name": right.name,
             },
         }
     }

@@ -14,7 +14,16 @@ import yaml
 from crontabber_operator import serve
 from crontabber_operator.models import GROUP, KIND, VERSION
 from crontabber_operator.settings import Settings
-from tests.integration.chart_release import CHART, KUBE_VERSION, ROOT, HelmError, helm, render, rights
+from tests.integration.chart_release import (
+    CHART,
+    KUBE_VERSION,
+    ROOT,
+    HelmError,
+    Right,
+    helm,
+    render,
+    rights,
+)
 
 Body = dict[str, Any]
 pytestmark = pytest.mark.timeout(900)  # helm may have to be built first
@@ -50,6 +59,9 @@ EVERYTHING: Body = {
     "topologySpreadConstraints": [
         {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
     ],
+    "sentry.dsn": "https://key@sentry.example/1",
+    "sentry.namespaceSecrets": True,
+    "sentry.crons": True,
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
     "extraEnvFrom": [{"secretRef": {"name": "more"}}],
     "extraVolumes": [{"name": "tmp", "emptyDir": {}}],
@@ -202,8 +214,12 @@ def test_crd_outlives_the_release_unless_told_otherwise() -> None:
         ({}, {}),
         ({"watchNamespaces": ["a", "b"]}, {"namespace": "a,b"}),
         ({"webapp.name": "site", "log.format": "json"}, {"webapp": "deployment/site", "log-format": "json"}),
+        (
+            {"sentry.crons": True, "sentry.namespaceSecrets": True},
+            {"sentry-crons": "on", "sentry-secrets": "on"},
+        ),
     ],
-    ids=["default", "namespaces", "webapp"],
+    ids=["default", "namespaces", "webapp", "sentry"],
 )
 def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, str]) -> None:
     """The operator takes the arguments that the chart gives, and understands what was meant."""
@@ -213,7 +229,41 @@ def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, s
     flags = {name: given[name.replace("-", "_")] for name in serve.FLAGS}
     if flags["namespace"] is not None:
         flags["namespace"] = ",".join(flags["namespace"])
-    assert Settings.read(flags, {}) == Settings.read(expected, {})
+    assert Settings.read(flags, {}) == Settings.read({"sentry-secrets": "off", **expected}, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "env"),
+    [
+        ({}, None),
+        ({"sentry.dsn": "https://k@s.example/1"}, [{"name": "SENTRY_DSN", "value": "https://k@s.example/1"}]),
+        (
+            {"sentry.existingSecret.name": "sentry", "sentry.dsn": "https://k@s.example/1"},
+            [
+                {
+                    "name": "SENTRY_DSN",
+                    "valueFrom": {"secretKeyRef": {"name": "sentry", "key": "SENTRY_DSN"}},
+                }
+            ],
+        ),
+        (
+            {
+                "sentry.environment": "1",
+                "sentry.release": "2",
+                "extraEnv": [{"name": "SENTRY_RELEASE", "value": "3"}],
+            },
+            [
+                {"name": "SENTRY_ENVIRONMENT", "value": "1"},
+                {"name": "SENTRY_RELEASE", "value": "2"},
+                {"name": "SENTRY_RELEASE", "value": "3"},
+            ],
+        ),
+    ],
+    ids=["default", "dsn", "secret", "more"],
+)
+def test_sentry_is_set_up_by_its_own_variables(values: Body, env: list[Body] | None) -> None:
+    """A Secret wins over a DSN in the values, and what is given by hand over all."""
+    assert container(render(values=values)).get("env") == env
 
 
 def test_probes_ask_the_port_that_is_served() -> None:
@@ -361,8 +411,22 @@ def test_namespaced_mode_has_a_role_in_each_namespace_and_nothing_for_the_cluste
     assert [one["subjects"] for one in bindings] == [[subject], [subject]]
 
 
+SENTRY = [{"sentry.dsn": "https://k@s/1"}, {"sentry.existingSecret.name": "x"}]
+
+
+@pytest.mark.parametrize("values", [*SENTRY, {"sentry.namespaceSecrets": True}], ids=["dsn", "secret", "own"])
+def test_sentry_takes_the_rights_that_it_needs_where_it_is_on(values: Body) -> None:
+    """Events are listed where something is reported; Secrets of one name read where namespaces have their own."""
+    before = rights(find(render(), "ClusterRole", "ops-crontabber")["rules"])
+    rules = find(render(values=values), "ClusterRole", "ops-crontabber")["rules"]
+    more = {Right("", "events", "list")}
+    if "sentry.namespaceSecrets" in values:
+        more.add(Right("", "secrets", "get", "crontabber-sentry"))
+    assert rights(rules) == before | more
+
+
 def test_no_right_is_a_wildcard_and_no_secret_is_read() -> None:
-    """The operator never needs Secrets, ConfigMaps or impersonation."""
+    """By default the operator never needs Secrets, ConfigMaps or impersonation."""
     for right in rights(find(render(), "ClusterRole", "ops-crontabber")["rules"]):
         assert "*" not in (right.group, right.resource, right.verb)
         assert right.resource not in ("secrets", "configmaps", "serviceaccounts", "pods/exec")
@@ -466,6 +530,9 @@ def test_helm_test_runs_where_the_operator_serves(watched: list[str], namespace:
         ("webapp.kind", "StatefulSet"),
         ("webapp.name", ""),
         ("log.format", "xml"),
+        ("sentry.dsn", "sentry.example.com/1"),
+        ("sentry.crons", "yes"),
+        ("sentry.enabled", True),
         ("health.port", 70_000),
         ("livenessProbe.httpGet", {}),
         ("resources.limit", {}),
