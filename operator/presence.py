@@ -59,14 +59,16 @@ async def wait_until_served(cluster: Cluster) -> None:
 
 
 async def guard_watch(cluster: Cluster) -> None:
-    """Look for ever whether the resource is watched, once it was. Raises WatchLostError."""
-    was_watched, missed = False, 0
+    """Look for ever whether the resource is watched. Raises WatchLostError.
+
+    It was served before kopf started, so a kopf that watches only the rest has lost it, however early.
+    """
+    missed = 0
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         names = [task.get_name() for task in asyncio.all_tasks()]
         is_watched = any(name.startswith(STREAM) for name in names)
-        was_watched |= is_watched
-        if is_watched or not was_watched or not any(name.startswith(OTHER_STREAM) for name in names):
+        if is_watched or not any(name.startswith(OTHER_STREAM) for name in names):
             missed = 0
             continue
         missed += 1

@@ -38,6 +38,11 @@ class Key(NamedTuple):
     namespace: str
     name: str
 
+    @classmethod
+    def of(cls, owner: Owner) -> Key:
+        """Return the place of an owner."""
+        return cls(owner.namespace, owner.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

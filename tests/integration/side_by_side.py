@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from crontabber_operator.models import GROUP, PLURAL, VERSION
 from devcluster import Cluster, ClusterError
 from tests.integration.operator_process import ROOT, OperatorProcess
 from tests.integration.testbed import Api, Testbed
@@ -50,6 +51,17 @@ def apply_crd(cluster: Cluster) -> None:
                 raise
         else:
             return
+
+
+def delete_crd(cluster: Cluster) -> None:
+    """Delete the CRD and return when it is not served any more: the API server is a moment behind."""
+    cluster.kubectl("delete", "-f", str(CRDS))
+    for _ in range(100):
+        try:
+            cluster.kubectl("get", "--raw", f"/apis/{GROUP}/{VERSION}/{PLURAL}")
+        except ClusterError:
+            return
+    raise AssertionError("the deleted CRD is still served")
 
 
 class OwnOperators:

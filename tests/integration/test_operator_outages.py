@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from devcluster import Cluster
-from tests.integration.side_by_side import CRDS, OwnOperators, apply_crd
+from tests.integration.side_by_side import OwnOperators, apply_crd, delete_crd
 from tests.integration.testbed import Api, Body, Requests, Testbed, before, short, written
 
 SLOTS = 4
@@ -88,7 +88,8 @@ def test_deletion_that_no_watch_reported_is_noticed(own: OwnOperators, cluster: 
     bed.wait(lambda: bed.find("cronjobs", idle), "the CronJob is made again")
     status = bed.wait_status(running, missed=0, settledThrough=written(slots[-1]))
     assert status["history"][-1]["result"] == "Lost"
-    assert bed.find("cronjobs", gone) is None
+    bed.wait(lambda: bed.find("cronjobs", gone) is None, "the garbage collector removes what is left behind")
+    bed.wait(lambda: f"{gone}: a deletion that was not reported" in operator.log(), "its deletion is noticed")
 
 
 def test_restart_with_many_resources_writes_nothing(own: OwnOperators, cluster: Cluster) -> None:
@@ -155,14 +156,17 @@ def test_crd_may_come_after_the_operator_and_come_again(bare: OwnOperators) -> N
     bed.wait(lambda: "is not installed; waiting for it" in operator.log(), "the missing CRD is told")
     apply_crd(cluster)
     bed.wait_ready(bed.job("first"))
-    cluster.kubectl("delete", "-f", str(CRDS))
-    bed.wait(lambda: "Unresolved resources" in operator.log(), "the operator has noticed")
+    delete_crd(cluster)
+    bed.wait(
+        lambda: "Unresolved resources" in operator.log() or not operator.runs, "the operator has noticed"
+    )
     apply_crd(cluster)
     bed.job("second")
     bed.wait(
         lambda: bed.find("cronjobs", "second") or not operator.runs, "it is served, or the operator ended"
     )
     if not operator.runs:
-        assert operator.exit_code == 0
+        # kopf ends where its watch is answered with 404 before it has seen that the CRD is gone.
+        assert operator.exit_code in (0, 1)
         bare.start()
     bed.wait_ready("second")

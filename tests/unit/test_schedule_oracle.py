@@ -141,7 +141,7 @@ def oracle() -> Path:
     ).hexdigest()
     program = cache_root() / f"oracle-{digest[:10]}" / "oracle"
     if not program.exists():
-        go = build._go(build._Progress(sys.stderr))  # noqa: SLF001 - it has no public name
+        go = build.find_go(build.Progress(sys.stderr))
         program.parent.mkdir(parents=True, exist_ok=True)
         # Under a name of its own first: another run may be building it, too.
         built = program.with_name(f"oracle.{os.getpid()}")

@@ -1,0 +1,183 @@
+"""What exists, as one decision reads it; and all questions to the API server that go beyond the watches.
+
+Nothing is written or decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from crontabber_operator.cluster import ApiError, Body, Cluster
+from crontabber_operator.failures import evidence
+from crontabber_operator.listening import Listener
+from crontabber_operator.manifests import Owner, command_container, native_name
+from crontabber_operator.memory import Inspected, Memory, ending
+from crontabber_operator.models import Spec
+from crontabber_operator.observed import Observed, Run
+from crontabber_operator.planning import Planner
+from crontabber_operator.store import Key, Resource, Store
+
+logger = logging.getLogger(__name__)
+
+LOG_LINES = 400
+CHECK_CLAIMED = timedelta(minutes=5)
+"""So often a run that goes on is looked up: the watch may have missed its end."""
+
+
+class Inquiry:
+    """Looks, and asks where looking is not enough."""
+
+    def __init__(self, cluster: Cluster, store: Store, planner: Planner, listener: Listener) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._planner = planner
+        self._listener = listener
+
+    async def look(self, resource: Resource, spec: Spec, memory: Memory, now: datetime) -> Observed:
+        """Return all that a decision depends on beside the resource itself."""
+        owner = resource.owner
+        cronjob = self._store.cronjob(owner)
+        if cronjob is not None and not cronjob.ours:
+            # It has no label of ours, so no watch shows what became of it.
+            await self.fetch_cronjob(owner)
+            cronjob = self._store.cronjob(owner)
+        if cronjob is not None and cronjob.drifted and cronjob.resource_version == memory.verified:
+            cronjob = replace(cronjob, drifted=False)
+        runs = self._store.runs(owner)
+        await self._check_claimed(resource, runs, memory, now)
+        return Observed(
+            runs=runs,
+            cronjob=cronjob,
+            desired=await self._planner.desired(resource, spec, memory),
+            evidence={
+                run.uid: memory.inspected[run.uid].evidence
+                for run in runs
+                if run.uid in memory.inspected and memory.inspected[run.uid].ending == ending(run)
+            },
+            gone=frozenset(memory.gone),
+            replaced=frozenset(memory.replaced),
+            taken_names=frozenset(memory.taken_names),
+        )
+
+    async def fetch_cronjob(self, owner: Owner) -> Body | None:
+        """Ask for the CronJob of the resource's name, whosoever it is, and remember it."""
+        try:
+            body = await self._cluster.get_cronjob(owner.namespace, owner.name)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            known = self._store.cronjob(owner)
+            if known is not None:
+                self._store.drop_cronjob(Key.of(owner), known.uid)
+            return None
+        self._store.put_cronjob(body, asked_for=True)
+        return body
+
+    async def _check_claimed(
+        self, resource: Resource, runs: tuple[Run, ...], memory: Memory, now: datetime
+    ) -> None:
+        """Look up a run that is said to go on, now and then: a watch can miss that it ended or vanished."""
+        claim = resource.status.ongoing
+        if claim is None:
+            memory.checked_at = None
+            return
+        if memory.checked_at is None:
+            memory.checked_at = now
+        if now - memory.checked_at < CHECK_CLAIMED or all(run.uid != claim.uid for run in runs):
+            return
+        memory.checked_at = now
+        await self.ask_about(resource.owner, claim.job, claim.uid, memory)
+
+    async def ask_about(self, owner: Owner, name: str, uid: str, memory: Memory) -> None:
+        """Ask the API server itself about a Job."""
+        key = Key.of(owner)
+        try:
+            body = await self._cluster.get_job(owner.namespace, name)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            body = None
+        if body is not None and body["metadata"]["uid"] == uid:
+            self._store.put_job(body, asked_for=key)
+            if any(run.uid == uid for run in self._store.runs(owner)):
+                return
+            logger.warning(
+                "%s/%s: Job %s has lost its ownerReferences and is not taken for this resource's any more",
+                key.namespace,
+                key.name,
+                name,
+            )
+        self._store.drop_job(key, uid)
+        memory.gone.add(uid)
+
+    async def has_fired(self, owner: Owner, slot: datetime, former: Run | None) -> bool:
+        """Ask for the run of a slot that is to fire again: the controller may have made it, not seen yet.
+
+        Two watches show the CronJob and its Jobs; firing a slot that runs already would have it run twice.
+        """
+        try:
+            body = await self._cluster.get_job(owner.namespace, native_name(owner, slot))
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return False
+        uid = body["metadata"]["uid"]
+        if former is not None and uid == former.uid:
+            return False
+        self._store.put_job(body, asked_for=Key.of(owner))
+        return any(run.uid == uid for run in self._store.runs(owner))
+
+    async def refresh(self, resource: Resource) -> None:
+        """The resource is not what was decided on: read it anew.
+
+        Raises ApiError where it still is: looking again would meet the same refusal at once.
+        """
+        owner = resource.owner
+        key = Key.of(owner)
+        try:
+            body = await self._cluster.get_resource(owner)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            self._store.drop_resource(key, owner.uid)
+            return
+        if body["metadata"]["uid"] != owner.uid:
+            self._store.drop_resource(key, owner.uid)
+        self._store.put_resource(body)
+        after = self._store.resource(key)
+        if after is not None and after.version == resource.version:
+            raise ApiError(0, "Refused", "the status was refused although nothing else changed")
+
+    async def inspect(self, resource: Resource, run: Run, memory: Memory) -> None:
+        """Read the pods of a run, and the end of what the failed ones printed."""
+        owner = resource.owner
+        pods = await self._cluster.list_job_pods(owner.namespace, run.uid)
+        failed = sorted(
+            (pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"), key=_created
+        )
+        outputs = {pod["metadata"]["uid"]: await self._output(owner.namespace, pod) for pod in failed[-3:]}
+        told = evidence(pods, outputs)
+        self._listener.inspected(resource, run, pods, outputs, told)
+        memory.inspected[run.uid] = Inspected(
+            ending=ending(run),
+            evidence=told,
+            outdated_pods=tuple((pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in failed[:-1]),
+        )
+
+    async def _output(self, namespace: str, pod: Mapping[str, Any]) -> str:
+        container = command_container(pod["spec"]["containers"])["name"]
+        try:
+            return await self._cluster.read_log(namespace, pod["metadata"]["name"], container, LOG_LINES)
+        except ApiError as error:
+            logger.info(
+                "The output of pod %s/%s can't be read: %s", namespace, pod["metadata"]["name"], error
+            )
+            return ""
+
+
+def _created(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("creationTimestamp") or "")

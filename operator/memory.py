@@ -1,0 +1,54 @@
+"""What the operator keeps in mind of a resource beside what exists.
+
+Losing it in a restart changes nothing: it saves asking again, and no decision is right only because of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from crontabber_operator.observed import Desired, Evidence, Run, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What the pods of a Job told."""
+
+    ending: tuple[int, bool]
+    """What it was asked at: asked again when this has changed."""
+    evidence: Evidence
+    outdated_pods: tuple[tuple[str, str], ...]
+    """Name and uid of the failed pods but the newest: deleted when they are in the books."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A plan that the API server refused, told until it is tried again."""
+
+    hash: str
+    told: Unavailable
+    count: int
+    retry_at: datetime
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is kept in mind of one resource."""
+
+    failures: int = 0
+    gone: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)
+    taken_names: set[str] = field(default_factory=set)
+    inspected: dict[str, Inspected] = field(default_factory=dict)
+    """By the Job's uid."""
+    refusal: Refusal | None = None
+    verified: str = ""
+    """The CronJob's resourceVersion after the last repair that changed nothing."""
+    desired: tuple[tuple[int, str], Desired | Unavailable] | None = None
+    checked_at: datetime | None = None
+
+
+def ending(run: Run) -> tuple[int, bool]:
+    """What evidence about a run depends on."""
+    return run.failed_pods, run.finished is not None
