@@ -19,7 +19,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from crontabber_operator.manifests import JOB_LABEL, MANAGER, Manifest, Owner
+from crontabber_operator.manifests import JOB_LABEL, MANAGER, TOLD, Manifest, Owner
 from crontabber_operator.models import GROUP, PLURAL, VERSION, format_time
 from crontabber_operator.projection import FIELD_MANAGER
 from crontabber_operator.store import Kind
@@ -157,6 +157,11 @@ class Cluster:
     async def patch_job(self, namespace: str, name: str, patch: list[Manifest]) -> Body:
         """Change a Job by a JSON patch, which has its guards in it."""
         return await self._request("PATCH", _path("batch/v1", namespace, "jobs", name), patch, JSON_PATCH)
+
+    async def mark_told(self, namespace: str, name: str, uid: str, failures: int) -> Body:
+        """Remember on a Job made by hand that so many failures of it were told, if it has this uid."""
+        patch = {"metadata": {"uid": uid, "annotations": {TOLD: str(failures)}}}
+        return await self._request("PATCH", _path("batch/v1", namespace, "jobs", name), patch, MERGE_PATCH)
 
     async def delete_job(
         self, namespace: str, name: str, uid: str, resource_version: str | None = None

@@ -25,7 +25,6 @@ from crontabber_operator.models import (
     WebApp,
     format_time,
 )
-from crontabber_operator.observed import Run
 from crontabber_operator.schedule import Frequency
 
 Manifest = dict[str, Any]
@@ -276,14 +275,6 @@ def release_patch(release: Release) -> list[Manifest]:
         ),
         *({"op": "add", "path": pod + _pointer(key), "value": value} for key, value in values.items()),
         {"op": "replace", "path": "/spec/suspend", "value": False},
-    ]
-
-
-def told_patch(run: Run, failures: int) -> list[Manifest]:
-    """Build the JSON patch that remembers, on a Job made by hand, that so many failures of it were told."""
-    return [
-        {"op": "test", "path": "/metadata/uid", "value": run.uid},
-        {"op": "add", "path": "/metadata/annotations/" + _pointer(TOLD), "value": str(failures)},
     ]
 
 

@@ -79,6 +79,7 @@ class Scene:
         self.gone: set[str] = set()
         self.replaced: set[str] = set()
         self.taken_names: set[str] = set()
+        self.cannot_start: dict[str, str] = {}
         self.can_batch = False
         self.hold: Callable[[datetime], str | None] = lambda _slot: None
         self._uids = (f"uid-{number}" for number in itertools.count(1))
@@ -101,6 +102,7 @@ class Scene:
             gone=frozenset(self.gone),
             replaced=frozenset(self.replaced),
             taken_names=frozenset(self.taken_names),
+            cannot_start=dict(self.cannot_start),
             can_batch=self.can_batch,
             hold=self.hold,
         )

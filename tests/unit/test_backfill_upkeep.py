@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from crontabber_operator.decision import ApplyCronJob, MoveLastSchedule
-from crontabber_operator.models import HistoryEntry, Result, Status
+from crontabber_operator.models import ConditionType, HistoryEntry, Result, Status
 from crontabber_operator.observed import Run, Unavailable
 from tests.unit.backfill_scene import Scene, at, clock, slots
 
@@ -406,3 +406,65 @@ def test_jobs_made_by_hand_count_among_the_kept() -> None:
     newer = scene.manual("08:10", released=True, finished="08:11")
     assert scene.rest("10:31").prune == (older,)
     assert newer.uid in scene.runs
+
+
+# --- Told by themselves ---------------------------------------------------------------------------------
+
+
+@all_kinds
+def test_failures_of_jobs_made_by_hand_are_told_until_their_job_says_so(fields: dict[str, Any]) -> None:
+    """Each once: how many were told is on the Job itself, so a restart tells none again."""
+    scene = settled({**fields, "failedJobsHistoryLimit": 9})
+    run = scene.manual("10:05", released=True, suspended=False)
+    assert scene.rest("10:31").tell == ()
+    run = scene.change(run, failed_pods=1)
+    assert scene.rest("10:31").tell == (run,)
+    run = scene.change(run, told=1)
+    assert scene.rest("10:31").tell == ()
+    run = scene.change(run, failed_pods=2)
+    assert scene.rest("10:31").tell == (run,)
+    run = scene.change(run, told=2, finished="10:20")
+    assert scene.rest("10:31").tell == ()
+
+
+@all_kinds
+def test_a_job_made_by_hand_that_failed_as_a_whole_is_told_once(fields: dict[str, Any]) -> None:
+    """Its pods may be gone; one that succeeded, or is being deleted, has nothing to tell."""
+    scene = settled({**fields, "failedJobsHistoryLimit": 9})
+    run = scene.manual("10:05", released=True, suspended=False, finished="10:06")
+    assert scene.rest("10:31").tell == (run,)
+    scene.change(run, told=1)
+    assert scene.rest("10:31").tell == ()
+    scene.change(run, told=0, deleting=True)
+    assert scene.rest("10:31").tell == ()
+    scene.change(run, deleting=False, succeeded=True)
+    assert scene.rest("10:31").tell == ()
+
+
+@all_kinds
+def test_runs_of_slots_are_told_by_the_books_alone(fields: dict[str, Any]) -> None:
+    """What is recorded needs no telling by itself."""
+    scene = settled(fields)
+    finished(scene, "10:00", good=False)
+    assert scene.rest("10:31").tell == ()
+
+
+# --- Starting -------------------------------------------------------------------------------------------
+
+
+@all_kinds
+def test_a_run_whose_pod_cannot_start_is_told_as_long_as_it_cannot(fields: dict[str, Any]) -> None:
+    """In the condition that says why a due slot is not settled; once its pod runs, no more."""
+    scene = settled(fields)
+    run = scene.native("11:00")
+    scene.claimed(run, released="11:00:01")
+    run = scene.change(run, active=True)
+    scene.cannot_start = {run.uid: "ErrImagePull: not found"}
+    why = scene.told("11:01").condition(ConditionType.CAUGHT_UP)
+    assert why is not None
+    assert (why.status, why.reason) == ("False", "CannotStart")
+    assert why.message == f"1 slot is due; the pod of Job {run.name} can't start: ErrImagePull: not found"
+    scene.change(run, ready=True)
+    why = scene.told("11:02").condition(ConditionType.CAUGHT_UP)
+    assert why is not None
+    assert why.reason == "Running"

@@ -106,6 +106,21 @@ def test_who_made_a_job(body: dict[str, Any], kind: RunKind | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "told", "ready"),
+    [
+        (job(), 0, False),
+        (annotated(cronjob=False, told="2"), 2, False),
+        (annotated(cronjob=False, told="x"), 0, False),
+        (job(status__ready=1), 0, True),
+        (job(status__ready=0), 0, False),
+    ],
+)
+def test_what_was_told_of_a_job_and_whether_it_runs(body: dict[str, Any], told: int, ready: bool) -> None:
+    """From our own annotation, and from the Job controller's count."""
+    assert (read(body).told, read(body).ready) == (told, ready)
+
+
+@pytest.mark.parametrize(
     ("body", "slot", "through", "attempt"),
     [
         (job(), "10:00", "10:00", 0),

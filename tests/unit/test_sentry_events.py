@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 
+from crontabber_operator.bookkeeping import CANNOT_START
 from crontabber_operator.failures import evidence
 from crontabber_operator.masking import FILTERED
-from crontabber_operator.models import HistoryEntry, LastError, Ongoing, ReportErrors, Result, Spec, Status
+from crontabber_operator.models import (
+    Condition,
+    HistoryEntry,
+    LastError,
+    Ongoing,
+    ReportErrors,
+    Result,
+    Spec,
+    Status,
+)
 from crontabber_operator.observed import Attempt, Evidence, Job, Run, RunKind
-from crontabber_operator.pod_starts import never_started
+from crontabber_operator.pod_starts import cannot_start, never_started
 from crontabber_operator.report_errors import is_recovery_worth_reporting, is_worth_reporting
 from crontabber_operator.sentry_events import (
     EXCEPTIONS_MAX,
@@ -31,6 +41,7 @@ from crontabber_operator.sentry_news import (
     Recovered,
     check_in_id,
     failed_runs,
+    not_starting,
     read_pod,
     sets_dsn,
     status_news,
@@ -853,6 +864,82 @@ def test_run_that_left_no_pod_is_told_all_the_same() -> None:
     assert (told.ended.result, told.pod, told.attempt) == (Result.TIMED_OUT, None, 2)
     going_on = kubernetes_job(finished=None, failed_pods=0)
     assert list(failed_runs(job(), going_on, [], {}, Evidence())) == []
+
+
+# --- What can't start, what was made by hand --------------------------------------------------------------
+
+WAITS = pod(state={"waiting": {"reason": "ErrImagePull", "message": "registry: not found"}}, phase="Pending")
+FOUND = cannot_start([WAITS], timedelta(minutes=1))
+CLAIM = Ongoing(slot=SLOT, through=SLOT, job="reports-29412480-2", uid="run-uid", attempt=2)
+
+
+def says_so(status: Status) -> Status:
+    """Return books that say that the run can't start."""
+    condition = Condition(
+        type="CaughtUp",
+        status="False",
+        reason=CANNOT_START,
+        message="x",
+        last_transition_time=SLOT,
+    )
+    return replace(status, conditions=(condition,))
+
+
+def test_run_that_cannot_start_is_told_with_what_the_kubelet_said() -> None:
+    """While it goes on; what is said at its end would group with it and have the same id."""
+    assert FOUND is not None
+    going_on = kubernetes_job(finished=None, failed_pods=0)
+    told = not_starting(job(Status(ongoing=CLAIM)), going_on, WAITS, FOUND)
+    assert told is not None
+    event = event_of(told)
+    (value,) = event["exception"]["values"]
+    assert (value["type"], value["value"]) == ("ErrImagePull", "Its image can't be pulled.")
+    assert (event["tags"]["result"], event["tags"]["attempt"], event["level"]) == ("NotStarted", "2", "error")
+    assert event["contexts"]["crontabber"]["details"] == "ErrImagePull: registry: not found"
+    at_the_end = pod(state=UNKNOWN, reason="DeadlineExceeded")
+    bodies = {"pod-1": [{"reason": "BackOff", "message": "Back-off pulling image"}]}
+    (later,) = failed_runs(job(), kubernetes_job(), [at_the_end], {}, evidence([at_the_end], {}), bodies)
+    assert later.event_id == told.event_id
+    assert event_of(later)["exception"]["values"] == event["exception"]["values"]
+    assert event_of(later)["fingerprint"] == event["fingerprint"]
+
+
+def test_run_whose_books_say_that_it_cannot_start_is_not_told_again() -> None:
+    """Neither by the next operator, nor when its time is up; its next attempt is."""
+    assert FOUND is not None
+    books = says_so(Status(ongoing=CLAIM))
+    going_on = kubernetes_job(finished=None, failed_pods=0)
+    assert not_starting(job(books), going_on, WAITS, FOUND) is None
+    ended = pod(state=UNKNOWN, reason="DeadlineExceeded")
+    assert list(failed_runs(job(books), kubernetes_job(), [ended], {}, evidence([ended], {}))) == []
+    another = says_so(Status(ongoing=replace(CLAIM, attempt=1)))
+    assert not_starting(job(another), going_on, WAITS, FOUND) is not None
+    assert len(list(failed_runs(job(another), kubernetes_job(), [ended], {}, evidence([ended], {})))) == 1
+
+
+def test_command_that_failed_after_all_is_told_whatever_the_books_said() -> None:
+    """Its image came, and then it failed by itself."""
+    books = says_so(Status(ongoing=CLAIM))
+    body = pod(state=TERMINATED)
+    assert len(list(failed_runs(job(books), kubernetes_job(), [body], {}, evidence([body], {})))) == 1
+
+
+def test_run_made_by_hand_says_so_and_each_failure_of_it_is_told_once() -> None:
+    """How many were told is remembered on its Job: the books know nothing of it."""
+    run = kubernetes_job(kind=RunKind.MANUAL, attempt=0, failed_pods=2, finished=None)
+    pods = plain_pods(2, 5)
+    found = list(failed_runs(job(), run, pods, {}, evidence(pods, {})))
+    assert [(one.attempt, event_of(one)["tags"].get("trigger")) for one in found] == [
+        (1, "run-now"),
+        (2, "run-now"),
+    ]
+    found = list(failed_runs(job(), replace(run, told=1), pods, {}, evidence(pods, {})))
+    assert [one.attempt for one in found] == [2]
+    unseen = replace(run, failed_pods=0, finished=ENDED)
+    assert len(list(failed_runs(job(), unseen, [], {}, Evidence()))) == 1
+    assert list(failed_runs(job(), replace(unseen, told=1), [], {}, Evidence())) == []
+    (scheduled,) = failed_runs(job(), kubernetes_job(), pods[:1], {}, evidence(pods[:1], {}))
+    assert "trigger" not in event_of(scheduled)["tags"]
 
 
 def test_batch_is_told_by_the_slot_that_failed() -> None:

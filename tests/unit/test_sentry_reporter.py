@@ -21,6 +21,7 @@ from crontabber_operator.failures import evidence
 from crontabber_operator.masking import FILTERED
 from crontabber_operator.models import HistoryEntry, Ongoing, Result, Spec, Status
 from crontabber_operator.observed import Attempt, Job, Run, RunKind
+from crontabber_operator.pod_starts import cannot_start
 from crontabber_operator.sentry import Reporter, SentrySettings
 from crontabber_operator.sentry_crons import check_ins, slug
 from crontabber_operator.sentry_news import FailedRun, JobTold, PodTold, Recovered, check_in_id, trace_id
@@ -286,6 +287,24 @@ def test_a_run_of_the_reconciler_is_told_from_claim_to_recovery(server: Ingest, 
     }
     assert error_trace == {failure["contexts"]["trace"]["trace_id"]} == {trace_id("run-uid", 1)}
     assert server.refused == []
+
+
+def test_run_that_cannot_start_is_one_event_whoever_looks(server: Ingest, make: Make) -> None:
+    """At the first look; looking again, and its end, tell nothing more."""
+    reporter = make(server.dsn())
+    waits = {"state": {"waiting": {"reason": "ImagePullBackOff"}}, "name": "web"}
+    pods = [{**POD, "status": {"phase": "Pending", "containerStatuses": [waits]}}]
+    found = cannot_start(pods, timedelta(minutes=1))
+    assert found is not None
+    going_on = replace(RUN, finished=None, failed_pods=0)
+    for _ in range(2):
+        reporter.cannot_start(resource(), going_on, pods, found)
+    ended = [{**POD, "status": {"phase": "Failed", "reason": "DeadlineExceeded"}}]
+    reporter.inspected(resource(), RUN, ended, {}, evidence(ended, {}))
+    reporter.failed(failed(9))
+    server.wait_for(lambda state: attempts(state) == ["1", "9"])
+    assert server.events()[0]["exception"]["values"][0]["type"] == "ErrImagePull"
+    assert len(server.items("event")) == 2
 
 
 def test_check_ins_are_opt_in(server: Ingest, make: Make) -> None:
@@ -706,6 +725,30 @@ def test_secret_is_not_read_for_every_event(server: Ingest, make: Make) -> None:
 
     asyncio.run(with_running(reporter, tell))
     assert secrets.asked in (["web"], ["web", "web"])
+
+
+def test_end_waits_for_where_the_last_errors_belong(server: Ingest, make: Make) -> None:
+    """The operator is told to end right after the first failure of a namespace: its Secret is read still."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    async def slow(_: str) -> Mapping[str, str]:
+        asked.set()
+        await asyncio.to_thread(go_on.wait, 20)
+        return {"SENTRY_DSN": server.dsn(2)}
+
+    reporter = make(server.dsn(1), read_secret=slow)
+
+    def tell() -> None:
+        reporter.failed(failed(1, "tenant"))
+        assert asked.wait(20)
+        closing = threading.Thread(target=reporter.close, args=(20,))
+        closing.start()
+        go_on.set()
+        closing.join()
+
+    asyncio.run(with_running(reporter, tell))
+    assert attempts(server, 2) == ["1"]
+    assert reporter.counts().dropped == {}
 
 
 def test_many_namespaces_with_a_sentry_each_keep_few_clients(

@@ -17,8 +17,8 @@ from crontabber_operator.models import (
     State,
     Status,
 )
-from crontabber_operator.telling import MANY_SLOTS, changes
-from tests.unit.backfill_scene import at
+from crontabber_operator.telling import MANY_SLOTS, Telling, changes, run_now_failed
+from tests.unit.backfill_scene import Scene, at, failure
 
 CATCHING_UP = State.CATCHING_UP
 
@@ -212,3 +212,45 @@ def test_a_mark_tells_of_no_run() -> None:
     """It changes the books, nothing ran."""
     before = Status(history=(entry(Result.FAILED),), error_count=1, state=State.RETRYING)
     assert told(before, bookkeeping.mark_success(before, at("10:00"), None)) == []
+
+
+# --- What can't start, what was made by hand ------------------------------------------------------------
+
+
+def caught_up(reason: str, message: str = "why") -> Status:
+    """Build a status with this condition CaughtUp."""
+    return Status(
+        conditions=(
+            Condition(
+                type="CaughtUp",
+                status="False",
+                reason=reason,
+                message=message,
+                last_transition_time=at("10:00"),
+            ),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "events"),
+    [
+        (caught_up("Running"), caught_up(bookkeeping.CANNOT_START), [("CannotStart", "why", True)]),
+        (Status(), caught_up(bookkeeping.CANNOT_START), [("CannotStart", "why", True)]),
+        (caught_up(bookkeeping.CANNOT_START), caught_up(bookkeeping.CANNOT_START, "more"), []),
+        (caught_up(bookkeeping.CANNOT_START), caught_up("Running"), []),
+    ],
+)
+def test_a_run_that_cannot_start_is_told_once(before: Status, after: Status, events: list[Any]) -> None:
+    """When it becomes known, whatever the kubelet says later."""
+    assert told(before, after) == events
+
+
+def test_a_run_made_by_hand_that_failed_is_told_by_its_job() -> None:
+    """No books tell of it; in a line, whatever was raised."""
+    scene = Scene(frequency="1h")
+    run = scene.failed(scene.manual("10:00", released=True), "10:01")
+    attempt = replace(failure("10:01"), value="no\nmore.")
+    assert run_now_failed(run, attempt) == Telling(
+        "RunNowFailed", f"Job {run.name}, made by hand, failed: ValueError: no.", warning=True
+    )
