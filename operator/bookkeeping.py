@@ -127,7 +127,8 @@ def record_failure(
         error_count=status.error_count + 1,
         last_error=LastError(
             type=attempt.type,
-            value=attempt.value,
+            # The column LAST ERROR shows it alone: an exception without a message would leave it blank.
+            value=attempt.value if attempt.value.strip() else attempt.type,
             traceback=attempt.traceback,
             slot=entry.slot,
             time=at,
@@ -186,10 +187,10 @@ def failure_entry(
     )
 
 
-def failure_message(attempt: Attempt) -> str:
+def failure_message(failure: Attempt | LastError) -> str:
     """Say in a line how an attempt failed."""
-    value = attempt.value.strip().split("\n", 1)[0]
-    return f"{attempt.type}: {value}" if value else attempt.type
+    value = failure.value.strip().split("\n", 1)[0]
+    return f"{failure.type}: {value}" if value not in ("", failure.type) else failure.type
 
 
 def _seconds(started: datetime, finished: datetime) -> float:
@@ -435,8 +436,7 @@ def _wanted(view: View, status: Status, situation: Situation, count: int) -> tup
 def _last_run(status: Status) -> _Told:
     kind = "LastRunSucceeded"
     if status.error_count and status.last_error is not None:
-        error = status.last_error
-        what = ": ".join(part for part in (error.type, error.value.strip().split("\n", 1)[0]) if part)
+        what = failure_message(status.last_error)
         return kind, "False", "Failed", f"{status.error_count} failed in a row; the last one: {what}"
     if status.last_success_time is None:
         return kind, "Unknown", "NeverRun", "No run has succeeded yet."

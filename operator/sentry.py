@@ -280,7 +280,8 @@ class Reporter:
         found, known_for = self._default, KNOWN_FOR
         try:
             secret = await self._read_secret(namespace)
-        except PermissionError:
+        except PermissionError as error:
+            logger.info("Secret %s/%s is not to be read: %s", namespace, SECRET_NAME, error)
             known_for = FORBIDDEN_FOR
         except Exception as error:  # noqa: BLE001 - it is tried again, and concerns one namespace only
             logger.info("Secret %s/%s can't be read: %s", namespace, SECRET_NAME, error)

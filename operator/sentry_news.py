@@ -255,7 +255,7 @@ def status_news(job: Job, after: Status) -> Iterator[FailedRun | Recovered]:
                 run=entry.job,
                 at=entry.finished,
                 last_type=last.type if last is not None else "",
-                last_value=last.value if last is not None else "",
+                last_value=last.value if last is not None and last.value != last.type else "",
                 since=_failing_since(before),
             )
         elif entry.result is Result.LOST:

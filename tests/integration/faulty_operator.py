@@ -1,8 +1,9 @@
 """The operator with a crash in it: `kopf run -m faulty_operator`. For tests only.
 
-OPERATOR_FAULT is `<point>:<before|after>[:<which>[:stop]]`: at the n-th write (from 1) of that kind the process
+OPERATOR_FAULT is `<point>:<before|after>[:<which>[:stop|raise]]`: at the n-th write (from 1) of that kind the process
 kills itself, before the request is sent or after it was answered; with `stop` it only stops (SIGSTOP), as a
-process does whose machine was paused, and the test lets it go on when the world has changed. `none`: no fault.
+process does whose machine was paused, and the test lets it go on when the world has changed; with `raise` something
+goes wrong that nobody expects. `none`: no fault.
 OPERATOR_FIRST_LISTING_SECONDS shortens the time after the start in which listings are the first ones.
 """
 
@@ -80,6 +81,7 @@ POINTS: dict[str, tuple[str, Callable[..., bool]]] = {
 def _install(fault: str) -> None:
     point, when, *rest = fault.split(":")
     which = int(rest[0]) if rest else 1
+    raises = rest[1:] == ["raise"]
     number = signal.SIGSTOP if rest[1:] == ["stop"] else signal.SIGKILL
     name, concerns = POINTS[point]
     original: Callable[..., Awaitable[Any]] = getattr(Cluster, name)
@@ -91,6 +93,8 @@ def _install(fault: str) -> None:
         strikes = count == which
         if strikes:
             count += 1
+        if strikes and raises:
+            raise RuntimeError("an unexpected fault")
         if strikes and when == "before":
             os.kill(os.getpid(), number)
             await asyncio.sleep(0)

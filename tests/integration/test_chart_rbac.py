@@ -29,6 +29,9 @@ from tests.integration.testbed import PREFIX, Api, ApiError, Body, Testbed, befo
 pytestmark = pytest.mark.timeout(900)  # helm may have to be built first
 
 INSTALL = "ops"
+SENTRY = {"sentry.dsn": "https://key@sentry.example/1", "sentry.namespaceSecrets": True}
+"""Values with which the operator has every right that the chart can give it."""
+UNREACHABLE = {"SENTRY_DSN": "http://key@127.0.0.1:9/1"}
 USER = f"system:serviceaccount:{INSTALL}:crontabber"
 ROLE_PATH = "/apis/rbac.authorization.k8s.io/v1/clusterroles/ops-crontabber"
 
@@ -38,7 +41,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Return a cluster in which everything of the chart is but the Deployment."""
     with chart_cluster("rbac", tmp_path_factory.mktemp("state")) as started:
         started.kubectl("create", "namespace", INSTALL)
-        apply(started, render("--skip-tests"))
+        apply(started, render("--skip-tests", values=SENTRY))
         yield started
 
 
@@ -65,10 +68,12 @@ class Office:
     granted: set[Right]
     operators: list[OperatorProcess] = field(default_factory=list)
 
-    def start(self, *arguments: str) -> OperatorProcess:
-        """Start a further operator."""
+    def start(self, *arguments: str, sentry: bool = True) -> OperatorProcess:
+        """Start a further operator, as the chart does; with Sentry, which nobody answers for, or without."""
         log = self.bed.folder / f"operator-{len(self.operators) + 1}.log"
-        self.operators.append(start_operator(self.kubeconfig, log, *arguments))
+        given = [f"--sentry-secrets={'on' if sentry else 'off'}", *arguments]
+        environment = UNREACHABLE if sentry else {}
+        self.operators.append(start_operator(self.kubeconfig, log, *given, environment=environment))
         return self.operators[-1]
 
     def allow(self, wanted: set[Right]) -> None:
@@ -117,6 +122,13 @@ def fail(bed: Testbed, name: str) -> None:
     """Create a job whose run fails."""
     bed.control(name, failures=99)
     miss(bed, name, retryDelaySeconds=600)
+
+
+def starve(bed: Testbed, name: str) -> None:
+    """Create a job whose image can't be pulled until its time is up: only the pod's Events say that."""
+    template = bed.template(name)
+    template["spec"]["containers"][0]["image"] = "no-such-image"
+    miss(bed, name, template=template, activeDeadlineSeconds=1, retryLimit=0)
 
 
 def fail_twice(bed: Testbed, name: str) -> None:
@@ -192,6 +204,8 @@ def say_nonsense(bed: Testbed, name: str) -> None:
 
 
 PROVOKED: dict[Right, Callable[[Testbed, str], None]] = {
+    # First, because what a namespace's Secret says is asked once a minute at most.
+    Right("", "secrets", "get", "crontabber-sentry"): fail,
     Right("crontabber.dev", "crontabberjobs", "get"): conflict,
     Right("crontabber.dev", "crontabberjobs", "patch"): miss,
     Right("crontabber.dev", "crontabberjobs/status", "patch"): make,
@@ -208,6 +222,7 @@ PROVOKED: dict[Right, Callable[[Testbed, str], None]] = {
     Right("", "pods/log", "get"): fail,
     Right("apps", "deployments", "get"): roll_out,
     Right("apps", "replicasets", "list"): roll_out,
+    Right("", "events", "list"): starve,
     Right("", "events", "create"): miss,
     Right("", "events", "patch"): say_nonsense,
 }
@@ -227,7 +242,7 @@ AT_START = [
 def namespaced(bed: Testbed) -> list[Body]:
     """Return what the chart makes in namespaced mode, less what the whole cluster has."""
     given = "--set=crds.enabled=false,rbac.userRoles=false"
-    return render("--skip-tests", given, values={"watchNamespaces": [bed.namespace]})
+    return render("--skip-tests", given, values={**SENTRY, "watchNamespaces": [bed.namespace]})
 
 
 # --- The promises ----------------------------------------------------------------------------------------
@@ -255,6 +270,32 @@ def test_the_operator_uses_each_right_that_it_has_and_asks_for_no_other(office: 
     assert not asked.refused, (
         "the operator asks for more than the chart gives: see helm/templates/_rights.tpl"
     )
+
+
+def test_without_sentry_the_operator_needs_no_right_for_it(office: Office) -> None:
+    """With the chart's own values it may neither read Secrets nor list Events, and doesn't try to."""
+    bed = office.bed
+    few = rights(
+        next(
+            one["rules"]
+            for one in render("--skip-tests")
+            if one["kind"] == "ClusterRole" and one["metadata"]["name"] == "ops-crontabber"
+        )
+    )
+    assert office.granted - few == {
+        Right("", "secrets", "get", "crontabber-sentry"),
+        Right("", "events", "list"),
+    }
+    office.allow(few)
+    asked = Asked(office.cluster.audit_log, USER)
+    office.start(sentry=False)
+    fail(bed, "failing")
+    starve(bed, "starving")
+    bed.wait_status("starving", state="RetriesExhausted")
+    bed.wait_status("failing", errorCount=1)
+    asked.read()
+    assert not asked.refused
+    assert asked.granted <= few
 
 
 def test_each_right_is_accounted_for(office: Office) -> None:

@@ -40,6 +40,7 @@ PATHS = {
     "serviceaccounts": "/api/v1",
     "resourcequotas": "/api/v1",
     "configmaps": "/api/v1",
+    "secrets": "/api/v1",
 }
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -318,7 +319,7 @@ class Testbed:
 
         failures: fail the first so many runs (or: of each run time in a dict); how: `traceback`, `exit`,
         `command-error`; seconds: sleep so long; hold: go on until told otherwise; ignore_sigterm;
-        bad_versions: fail where the env VERSION is one of these.
+        bad_versions: fail where the env VERSION is one of these; say: print this before failing.
         """
         path = Path(f"{self.evidence_file(name)}.control")
         draft = path.with_suffix(".draft")

@@ -290,6 +290,20 @@ def test_a_failure_keeps_the_end_of_a_long_traceback() -> None:
     assert status.last_error.traceback.startswith("line ")
 
 
+def test_an_exception_without_a_message_is_shown_by_its_name() -> None:
+    """The column LAST ERROR shows the value alone; in sentences the name stands once."""
+    scene = Scene(frequency="1h", backfill=True)
+    run = scene.claimed(scene.one_off("10:00"), released="10:00:01")
+    scene.failed(run, "10:01", replace(failure("10:01", "AssertionError"), value="\n"))
+    status = scene.told("10:01:01")
+    assert status.last_error is not None
+    assert (status.last_error.type, status.last_error.value) == ("AssertionError", "AssertionError")
+    last = status.condition(ConditionType.LAST_RUN_SUCCEEDED)
+    assert last is not None
+    assert last.message.endswith("the last one: AssertionError")
+    assert status.history[0].message == "AssertionError"
+
+
 def test_a_run_that_ended_before_it_started_took_no_time() -> None:
     """The clocks of nodes differ."""
     run = Scene(**BACKFILL).one_off("10:00")

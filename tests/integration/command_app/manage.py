@@ -60,6 +60,8 @@ def main() -> None:
 
 def fail(run_id: str, how: str) -> None:
     """End as commands that fail do: with a traceback, with Django's line for a CommandError, or without a word."""
+    if "say" in control():
+        print(control()["say"])
     if how == "traceback":
         tell(event="end", id=run_id, outcome="failed")
         raise RuntimeError("the database is on fire")
