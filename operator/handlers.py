@@ -20,6 +20,7 @@ from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.presence import guard_watch, wait_until_served
 from crontabber_operator.projection import owner_name
 from crontabber_operator.reconciler import Reconciler
+from crontabber_operator.reporting import Reporting
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Kind
 
@@ -44,6 +45,8 @@ class Operator:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self.cluster = cluster
         self.reconciler = Reconciler(cluster, settings)
+        self.reporting = Reporting(cluster, settings)
+        self.reconciler.listeners.add(self.reporting)
         self.task = asyncio.create_task(self._run(), name="reconciler")
         self.task.add_done_callback(self._ended)
 
@@ -57,6 +60,7 @@ class Operator:
         self.task.cancel()
         await asyncio.wait({self.task})  # what it may have ended with is logged already
         await self.reconciler.stop()
+        await self.reporting.close()
         await self.cluster.close()
 
     @staticmethod

@@ -15,10 +15,11 @@ from crontabber_operator.cluster import ApiError, Body, Cluster
 from crontabber_operator.failures import evidence
 from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import Owner, command_container, native_name
-from crontabber_operator.memory import Inspected, Memory, ending
+from crontabber_operator.memory import Inspected, Memory, Start, ending
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import Observed, Run
 from crontabber_operator.planning import Planner
+from crontabber_operator.pod_starts import cannot_start
 from crontabber_operator.store import Key, Resource, Store
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Inquiry:
             cronjob = replace(cronjob, drifted=False)
         runs = self._store.runs(owner)
         await self._check_claimed(resource, runs, memory, now)
+        await self._check_start(resource, runs, memory, now)
+        start = memory.start
         return Observed(
             runs=runs,
             cronjob=cronjob,
@@ -60,6 +63,7 @@ class Inquiry:
             },
             gone=frozenset(memory.gone),
             replaced=frozenset(memory.replaced),
+            cannot_start={start.attempt[0]: start.found.message} if start and start.found else {},
             taken_names=frozenset(memory.taken_names),
         )
 
@@ -91,6 +95,31 @@ class Inquiry:
             return
         memory.checked_at = now
         await self.ask_about(resource.owner, claim.job, claim.uid, memory)
+
+    async def _check_start(
+        self, resource: Resource, runs: tuple[Run, ...], memory: Memory, now: datetime
+    ) -> None:
+        """Read the pods of the claimed run where it takes long to start: nothing else tells that they can't."""
+        claim = resource.status.ongoing
+        run = next((one for one in runs if claim is not None and one.uid == claim.uid), None)
+        if run is None or not run.is_starting:
+            memory.start = None
+            return
+        attempt = run.uid, run.failed_pods
+        start = memory.start
+        if start is None or start.attempt != attempt:
+            # Of a further attempt nothing but its pod tells when it began.
+            since = run.started if run.started is not None and not run.failed_pods else now
+            start = memory.start = Start(attempt, since)
+        if now < start.look_at:
+            return
+        pods = await self._cluster.list_job_pods(resource.owner.namespace, run.uid)
+        found = cannot_start(pods, now - start.since)
+        if found is not None and start.found is not None and found.why == start.found.why:
+            found = start.found  # the kubelet words it differently each time
+        elif found is not None:
+            self._listener.cannot_start(resource, run, pods, found)
+        memory.start = replace(start, looked_at=now, found=found)
 
     async def ask_about(self, owner: Owner, name: str, uid: str, memory: Memory) -> None:
         """Ask the API server itself about a Job."""

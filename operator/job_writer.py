@@ -116,6 +116,16 @@ class JobWriter:
             self._store.put_job(body, asked_for=Key.of(owner))
             self._listener.released(resource, run)
 
+    async def mark_told(self, owner: Owner, run: Run, memory: Memory) -> bool:
+        """Write on a Job made by hand that its failures were told. False: it is gone."""
+        try:
+            body = await self._cluster.mark_told(owner.namespace, run.name, run.uid, run.failures)
+        except ApiError as error:
+            await self._guard_failed(owner, run, memory, error)
+            return False
+        self._store.put_job(body, asked_for=Key.of(owner))
+        return True
+
     async def _guard_failed(self, owner: Owner, run: Run, memory: Memory, error: ApiError) -> None:
         """The Job is not what was decided on, or is gone: read it anew. Raises all other errors again."""
         if not (error.guard_failed or error.not_found):

@@ -12,6 +12,7 @@ from typing import Any
 
 from crontabber_operator.models import Status
 from crontabber_operator.observed import Evidence, Run
+from crontabber_operator.pod_starts import CannotStart
 from crontabber_operator.store import Key, Resource
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class Listener:
         self, resource: Resource, run: Run, pods: Pods, outputs: Mapping[str, str], evidence: Evidence
     ) -> None:
         """The pods of a run were read, before what they tell is in the books; `outputs` by the pod's uid."""
+
+    def cannot_start(self, resource: Resource, run: Run, pods: Pods, found: CannotStart) -> None:
+        """The pods of a run that goes on were read, and one of them can't start; told once for each pod."""
 
     def released(self, resource: Resource, run: Run) -> None:
         """A run was started by this operator."""
@@ -66,6 +70,10 @@ class Listeners(Listener):
     ) -> None:
         """Pass it on."""
         self._tell("inspected", resource, run, pods, outputs, evidence)
+
+    def cannot_start(self, resource: Resource, run: Run, pods: Pods, found: CannotStart) -> None:
+        """Pass it on."""
+        self._tell("cannot_start", resource, run, pods, found)
 
     def released(self, resource: Resource, run: Run) -> None:
         """Pass it on."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from crontabber_operator.observed import Desired, Evidence, Run, Unavailable
+from crontabber_operator.pod_starts import CannotStart, look_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,23 @@ class Inspected:
     evidence: Evidence
     outdated_pods: tuple[tuple[str, str], ...]
     """Name and uid of the failed pods but the newest: deleted when they are in the books."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run that was released and doesn't run yet."""
+
+    attempt: tuple[str, int]
+    """Its uid, and how many pods of it had failed before."""
+    since: datetime
+    looked_at: datetime | None = None
+    """When its pods were read."""
+    found: CannotStart | None = None
+
+    @property
+    def look_at(self) -> datetime:
+        """When its pods are to be read, the first time or again."""
+        return look_at(self.since, self.looked_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,8 @@ class Memory:
     """The CronJob's resourceVersion after the last repair that changed nothing."""
     desired: tuple[tuple[int, str], Desired | Unavailable] | None = None
     checked_at: datetime | None = None
+    start: Start | None = None
+    """Of the claimed run, while it starts."""
 
 
 def ending(run: Run) -> tuple[int, bool]:

@@ -85,10 +85,14 @@ class Run:
         return self.running and self.active and not self.ready and not self.deleting
 
     @property
+    def failures(self) -> int:
+        """How many attempts of it failed; one that failed as a whole may have left no pod."""
+        return max(self.failed_pods, int(self.failed))
+
+    @property
     def is_untold(self) -> bool:
         """It was made by hand, so no books hold its failures, and one of them was not told yet."""
-        failures = max(self.failed_pods, int(self.failed))
-        return self.kind is RunKind.MANUAL and failures > self.told and not self.deleting
+        return self.kind is RunKind.MANUAL and self.failures > self.told and not self.deleting
 
     @property
     def waiting(self) -> bool:

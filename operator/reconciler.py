@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,13 +24,13 @@ from crontabber_operator.job_writer import JobWriter
 from crontabber_operator.listening import Listeners
 from crontabber_operator.memory import Memory
 from crontabber_operator.models import InvalidSpec, Spec, Status
-from crontabber_operator.observed import Job, Observed
+from crontabber_operator.observed import Job, Observed, Run
 from crontabber_operator.planning import Planner
 from crontabber_operator.recorder import Recorder
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource, Store
 from crontabber_operator.sweeper import Sweeper
-from crontabber_operator.telling import changes
+from crontabber_operator.telling import changes, run_now_failed
 from crontabber_operator.templates import Templates
 from crontabber_operator.ticker import Ticker
 
@@ -213,6 +213,7 @@ class Reconciler:
             changed = True
         if cronjob is not None:
             changed |= await self._cronjobs.do(resource, seen, memory, cronjob)
+        changed |= await self._tell_by_hand(resource, decision.tell, memory)
         for run in decision.prune:
             await self._jobs.remove(owner, run, memory)
         if not changed:
@@ -234,6 +235,18 @@ class Reconciler:
         for telling in changes(resource.status, status):
             self._recorder.tell(owner, telling)
         return True
+
+    async def _tell_by_hand(self, resource: Resource, runs: Iterable[Run], memory: Memory) -> bool:
+        """Tell of runs made by hand that failed, once: their Jobs remember that, as no books hold them."""
+        changed = False
+        for run in runs:
+            await self._inquiry.inspect(resource, run, memory)
+            if await self._jobs.mark_told(resource.owner, run, memory):
+                seen = memory.inspected[run.uid].evidence.failures
+                attempt = seen[-1] if seen else bookkeeping.failed_unseen(run)
+                self._recorder.tell(resource.owner, run_now_failed(run, attempt))
+                changed = True
+        return changed
 
     async def _tell_invalid(self, resource: Resource, sentences: tuple[str, ...], now: datetime) -> None:
         status = bookkeeping.invalid(resource.status, resource.generation, sentences, now)
@@ -292,6 +305,8 @@ def _next_look(
         times.append(now + CHECK_CONFLICT)
     if job.status.ongoing is not None:
         times.append(now + CHECK_CLAIMED)
+    if memory.start is not None:
+        times.append(memory.start.look_at)
     if memory.refusal is not None:
         times.append(memory.refusal.retry_at)
     return min((time for time in times if time is not None and time > now), default=None)

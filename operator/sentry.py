@@ -125,7 +125,7 @@ def _harmless(
 
 
 class Reporter:
-    """Tells Sentry. All methods but `run` and `close` return at once, and may be called from any thread."""
+    """Tells Sentry. All methods but `run`, `warm_up` and `close` return at once, and may be called from any thread."""
 
     def __init__(
         self,
@@ -297,6 +297,13 @@ class Reporter:
         with self._changed:
             self._outbox.resolve(namespace, found, self._clock() + known_for)
             self._changed.notify_all()
+
+    def warm_up(self) -> None:
+        """Load the SDK for the operator's own DSN, so that the first failure is sent at once. Blocks."""
+        if self._default is not None:
+            client = make_client(self._default)
+            with self._changed:
+                self._clients.setdefault(self._default, client)
 
     # --- Sending, in threads -----------------------------------------------------------------------------
 

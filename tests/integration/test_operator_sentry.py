@@ -18,6 +18,7 @@ import pytest
 from devcluster import Cluster
 from tests.integration.operator_process import OperatorProcess
 from tests.integration.side_by_side import OwnOperators
+from tests.integration.test_operator_webapp import WebApp
 from tests.integration.testbed import Body, Testbed, before, written
 from tests.sentry_ingest import Ingest, ingest
 
@@ -87,6 +88,32 @@ def wait_killed(bed: Testbed, operator: OperatorProcess) -> None:
     assert operator.exit_code == -signal.SIGKILL, operator.log_tail()
 
 
+# --- The real thing ---------------------------------------------------------------------------------------
+
+
+def test_a_django_command_that_fails_is_told_with_the_frames_of_django_and_its_own(own: OwnOperators) -> None:
+    """The sample web app's crontest, which crashes on demand: a real traceback of a real command."""
+    bed = own.bed
+    with sentry_of(bed) as sentry:
+        WebApp(bed)
+        own.start(environment=sentry.environment())
+        spec = {"command": "crontest", "args": ["--crash"], "template": None, "retryLimit": 0}
+        job = missed(bed, "job", **spec)
+        sentry.wait(lambda: sentry.events(job), "it is told")
+        (event,) = sentry.events(job)
+        (raised,) = event["exception"]["values"]
+        assert (raised["type"], raised["value"]) == ("PlannedCrashError", "crash requested")
+        assert raised["module"] == "crashes.management.commands.crontest"
+        frames = raised["stacktrace"]["frames"]
+        assert frames[-1]["filename"] == "crashes/management/commands/crontest.py"
+        assert frames[-1]["context_line"] == 'raise PlannedCrashError("crash requested")'
+        own_frames = {one["filename"].split("/")[0] for one in frames if one["in_app"]}
+        assert own_frames == {"manage.py", "crashes"}
+        assert {one["filename"].split("/")[0] for one in frames if not one["in_app"]} == {"django"}
+        assert (event["transaction"], event["tags"]["command"]) == ("crontest", "crontest")
+        sentry.assert_content()
+
+
 # --- One event a failure ----------------------------------------------------------------------------------
 
 
@@ -118,9 +145,9 @@ def test_a_failure_that_repeats_is_one_issue_with_frames_and_without_secrets(own
         (raised,) = event["exception"]["values"]
         assert (raised["type"], raised["value"]) == ("RuntimeError", "the database is on fire")
         frames = raised["stacktrace"]["frames"]
-        assert (frames[-1]["function"], frames[-1]["in_app"]) == ("fail", True)
+        assert [one["function"] for one in frames] == ["<module>", "main", "fail", "burn"]
+        assert [one["module"] for one in frames][::3] == ["__main__", "burning"]
         assert frames[-1]["context_line"] == 'raise RuntimeError("the database is on fire")'
-        assert frames[0]["module"] == "__main__"
         tags = {"component": "job", "namespace": bed.namespace, "job": job, "command": "record"}
         assert tags | {"slot": slot, "attempt": "1", "result": "Failed"} == event["tags"]
         assert (event["environment"], event["release"], event["level"]) == ("test", "7", "error")
@@ -299,11 +326,7 @@ def test_a_run_now_that_fails_is_told_once(own: OwnOperators) -> None:
         assert len(sentry.server.items("event")) == 2
         bed.wait(lambda: bed.reasons(job).count("RunNowFailed") == 2, "each by an Event")
         status = bed.status(job)
-        assert (status.get("errorCount") or 0, status.get("lastError"), status.get("history")) == (
-            0,
-            None,
-            None,
-        )
+        assert not any(status.get(name) for name in ("errorCount", "lastError", "history"))
         sentry.assert_content()
 
 
@@ -354,11 +377,14 @@ def test_the_end_of_the_operator_sends_what_it_knows(own: OwnOperators) -> None:
     bed = own.bed
     with sentry_of(bed) as sentry:
         operator = own.start(environment=sentry.environment())
-        bed.control("job", failures=9)
-        job = missed(bed, "job", retryLimit=0)
-        bed.wait_status(job, state="RetriesExhausted")
+        for name in ("first", "last"):
+            bed.control(name, failures=9)
+        first = missed(bed, "first", retryLimit=0)
+        sentry.wait(lambda: sentry.events(first), "the operator is warm")
+        last = missed(bed, "last", retryLimit=0)
+        bed.wait_status(last, state="RetriesExhausted")
         assert operator.terminate() == 0
-        assert sentry.results(job) == ["Failed"]
+        assert sentry.results(last) == ["Failed"], operator.log()
 
 
 # --- The last error ---------------------------------------------------------------------------------------

@@ -64,7 +64,9 @@ def fail(run_id: str, how: str) -> None:
         print(control()["say"])
     if how == "traceback":
         tell(event="end", id=run_id, outcome="failed")
-        raise RuntimeError("the database is on fire")
+        from burning import burn
+
+        burn()
     if how == "command-error":
         print("CommandError: no such signature", file=sys.stderr)
     end(run_id, "failed", 3)
