@@ -102,12 +102,13 @@ class Inquiry:
         """Read the pods of the claimed run where it takes long to start: nothing else tells that they can't."""
         claim = resource.status.ongoing
         run = next((one for one in runs if claim is not None and one.uid == claim.uid), None)
-        if run is None or not run.is_starting:
-            memory.start = None
-            return
-        attempt = run.uid, run.failed_pods
         start = memory.start
-        if start is None or start.attempt != attempt:
+        attempt = (claim.uid, claim.attempt) if claim is not None else None
+        if start is not None and (start.attempt != attempt or run is None or not run.is_starting):
+            start = memory.start = None
+        if run is None or attempt is None or not (run.is_starting and run.active):
+            return  # or its pod has ended, and is about to be recorded
+        if start is None:
             # Of a further attempt nothing but its pod tells when it began.
             since = run.started if run.started is not None and not run.failed_pods else now
             start = memory.start = Start(attempt, since)

@@ -28,7 +28,7 @@ class Start:
     """A run that was released and doesn't run yet."""
 
     attempt: tuple[str, int]
-    """Its uid, and how many pods of it had failed before."""
+    """The claim's uid and attempt."""
     since: datetime
     looked_at: datetime | None = None
     """When its pods were read."""

@@ -81,8 +81,8 @@ class Run:
 
     @property
     def is_starting(self) -> bool:
-        """It was released, and no pod of it runs yet, as far as the Job shows."""
-        return self.running and self.active and not self.ready and not self.deleting
+        """It was released, and no pod of it runs yet (or any more), as far as the Job shows."""
+        return self.running and not self.ready and not self.deleting
 
     @property
     def failures(self) -> int:

@@ -13,6 +13,8 @@ import sys
 import time
 import uuid
 
+from burning import burn
+
 EVIDENCE = os.environ.get("EVIDENCE", "")
 
 
@@ -64,8 +66,6 @@ def fail(run_id: str, how: str) -> None:
         print(control()["say"])
     if how == "traceback":
         tell(event="end", id=run_id, outcome="failed")
-        from burning import burn
-
         burn()
     if how == "command-error":
         print("CommandError: no such signature", file=sys.stderr)
