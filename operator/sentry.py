@@ -25,6 +25,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 import socket
 import threading
 import time
@@ -73,6 +74,9 @@ LOOK_UP_AGAIN: Final = timedelta(seconds=10)
 
 SecretReader: TypeAlias = Callable[[str], Awaitable[Mapping[str, str] | None]]
 """Read the Secret SECRET_NAME of a namespace, decoded; None where there is none. PermissionError: not allowed to."""
+
+_IS_RETRIED: Final = re.compile(r"^Request attempt \S+ failed; .*will (?:retry|re-authenticate)")
+"""What kopf logs as an error while the API server is away; each line would be an issue of its own."""
 
 _P = ParamSpec("_P")
 
@@ -458,6 +462,8 @@ class _Handler(logging.Handler):
         self._reporter = reporter
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell of a record, unless it is about telling."""
-        if record.name != logger.name and record.name.split(".")[0] not in ("sentry_sdk", "urllib3"):
+        """Tell of a record, unless it is about telling, or about what is tried again at once."""
+        source = record.name.split(".")[0]
+        is_own = record.name == logger.name or source in ("sentry_sdk", "urllib3")
+        if not is_own and not (source == "kopf" and _IS_RETRIED.search(record.getMessage())):
             self._reporter.logged(record)

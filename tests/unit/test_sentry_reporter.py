@@ -391,6 +391,24 @@ def test_logged_errors_are_told_as_the_operators_own(
     assert "hunter" not in json.dumps(event)
 
 
+@pytest.mark.parametrize("end", ["will retry: GET /x -> 503", "TCP closed; will re-authenticate: GET /x"])
+def test_an_api_server_that_is_away_is_no_error_of_the_operators(
+    end: str, server: Ingest, log: tuple[logging.Logger, Reporter]
+) -> None:
+    """kopf logs each attempt as an error, in other words each time; what it gives up is told."""
+    logger, _ = log
+    kopf = logging.getLogger("kopf._cogs.clients.api")
+    kopf.error(f"Request attempt #3/12 failed; {end}")
+    kopf.error("Request attempt #12/12 failed; escalating: GET /x -> 503")
+    logger.error("Request attempt #3/12 failed; will retry: not of kopf")
+    server.wait_for(lambda state: len(state.events()) == 2)
+    texts = [event["logentry"]["message"] for event in server.events()]
+    assert [text[:37] for text in texts] == [
+        "Request attempt #12/12 failed; escala",
+        "Request attempt #3/12 failed; will re",
+    ]
+
+
 def test_a_storm_of_errors_is_cut_short(server: Ingest, log: tuple[logging.Logger, Reporter]) -> None:
     """Twenty a minute say it all."""
     logger, reporter = log
