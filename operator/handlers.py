@@ -45,7 +45,7 @@ class Operator:
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self.cluster = cluster
         self.reconciler = Reconciler(cluster, settings)
-        self.reporting = Reporting(cluster, settings)
+        self.reporting = Reporting(cluster, settings, self.reconciler.store, self.reconciler.inquiry)
         self.reconciler.listeners.add(self.reporting)
         self.task = asyncio.create_task(self._run(), name="reconciler")
         self.task.add_done_callback(self._ended)

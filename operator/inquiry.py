@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from crontabber_operator.cluster import ApiError, Body, Cluster
 from crontabber_operator.failures import evidence
@@ -17,7 +17,7 @@ from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import Owner, command_container, native_name
 from crontabber_operator.memory import Inspected, Memory, Start, ending
 from crontabber_operator.models import Spec
-from crontabber_operator.observed import Observed, Run
+from crontabber_operator.observed import Evidence, Observed, Run
 from crontabber_operator.planning import Planner
 from crontabber_operator.pod_starts import cannot_start
 from crontabber_operator.store import Key, Resource, Store
@@ -25,8 +25,19 @@ from crontabber_operator.store import Key, Resource, Store
 logger = logging.getLogger(__name__)
 
 LOG_LINES = 400
+OUTPUTS_MAX = 3
+"""Of so many failed pods that are found at once, the output is read."""
 CHECK_CLAIMED = timedelta(minutes=5)
 """So often a run that goes on is looked up: the watch may have missed its end."""
+
+
+class PodsRead(NamedTuple):
+    """The pods of a run."""
+
+    pods: list[Body]
+    outputs: Mapping[str, str]
+    """The ends of what failed ones printed, by the pod's uid."""
+    evidence: Evidence
 
 
 class Inquiry:
@@ -183,20 +194,24 @@ class Inquiry:
             raise ApiError(0, "Refused", "the status was refused although nothing else changed")
 
     async def inspect(self, resource: Resource, run: Run, memory: Memory) -> None:
-        """Read the pods of a run, and the end of what the failed ones printed."""
-        owner = resource.owner
-        pods = await self._cluster.list_job_pods(owner.namespace, run.uid)
-        failed = sorted(
-            (pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"), key=_created
-        )
-        outputs = {pod["metadata"]["uid"]: await self._output(owner.namespace, pod) for pod in failed[-3:]}
-        told = evidence(pods, outputs)
-        self._listener.inspected(resource, run, pods, outputs, told)
+        """Find out how the attempts of a run ended."""
+        read = await self.read_pods(resource.owner, run)
+        self._listener.inspected(resource, run, read.pods, read.outputs, read.evidence)
+        outdated = sorted(filter(_has_failed, read.pods), key=_created)[:-1]
         memory.inspected[run.uid] = Inspected(
             ending=ending(run),
-            evidence=told,
-            outdated_pods=tuple((pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in failed[:-1]),
+            evidence=read.evidence,
+            outdated_pods=tuple((pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in outdated),
         )
+
+    async def read_pods(self, owner: Owner, run: Run) -> PodsRead:
+        """Read the pods of a run, and the end of what the newest failed ones printed."""
+        pods = await self._cluster.list_job_pods(owner.namespace, run.uid)
+        failed = sorted(filter(_has_failed, pods), key=_created)
+        outputs = {
+            pod["metadata"]["uid"]: await self._output(owner.namespace, pod) for pod in failed[-OUTPUTS_MAX:]
+        }
+        return PodsRead(pods, outputs, evidence(pods, outputs))
 
     async def _output(self, namespace: str, pod: Mapping[str, Any]) -> str:
         container = command_container(pod["spec"]["containers"])["name"]
@@ -207,6 +222,10 @@ class Inquiry:
                 "The output of pod %s/%s can't be read: %s", namespace, pod["metadata"]["name"], error
             )
             return ""
+
+
+def _has_failed(pod: Mapping[str, Any]) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Failed"
 
 
 def _created(pod: Mapping[str, Any]) -> str:

@@ -69,9 +69,9 @@ class Reconciler:
         self._ticker: Ticker[Key] = Ticker(self.wake, clock)
         self.sweeper = Sweeper(cluster, self.store, self.templates, self.wake, clock)
         planner = Planner(self.templates, settings, clock)
-        self._inquiry = Inquiry(cluster, self.store, planner, self.listeners)
-        self._jobs = JobWriter(cluster, self.store, planner, self._inquiry, self.listeners)
-        self._cronjobs = CronJobWriter(cluster, self.store, planner, self._inquiry, self._jobs)
+        self.inquiry = Inquiry(cluster, self.store, planner, self.listeners)
+        self._jobs = JobWriter(cluster, self.store, planner, self.inquiry, self.listeners)
+        self._cronjobs = CronJobWriter(cluster, self.store, planner, self.inquiry, self._jobs)
         self._memory: dict[Key, Memory] = {}
         self._working: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
@@ -161,7 +161,7 @@ class Reconciler:
                 await self._tell_invalid(resource, resource.spec.sentences, now)
                 return
             job = resource.job()
-            seen = await self._inquiry.look(resource, resource.spec, memory, now)
+            seen = await self.inquiry.look(resource, resource.spec, memory, now)
             step = commands.next_step(job, resource.annotations, seen, now)
             if step is not None:
                 await self._do_step(resource, resource.spec, memory, step)
@@ -179,9 +179,9 @@ class Reconciler:
         """Find out what a decision asks for first. True: there was a question, decide again."""
         claim = resource.status.ongoing
         if decision.confirm_gone is not None and claim is not None:
-            await self._inquiry.ask_about(resource.owner, claim.job, decision.confirm_gone, memory)
+            await self.inquiry.ask_about(resource.owner, claim.job, decision.confirm_gone, memory)
         for run in decision.inspect:
-            await self._inquiry.inspect(resource, run, memory)
+            await self.inquiry.inspect(resource, run, memory)
         return decision.confirm_gone is not None or bool(decision.inspect)
 
     async def _carry_out(
@@ -228,7 +228,7 @@ class Reconciler:
         except ApiError as error:
             if not (error.guard_failed or error.not_found):
                 raise
-            await self._inquiry.refresh(resource)
+            await self.inquiry.refresh(resource)
             return False
         self.store.put_resource(body)
         self.listeners.status_written(resource, status, self.store.runs(owner))
@@ -240,7 +240,7 @@ class Reconciler:
         """Tell of runs made by hand that failed, once: their Jobs remember that, as no books hold them."""
         changed = False
         for run in runs:
-            await self._inquiry.inspect(resource, run, memory)
+            await self.inquiry.inspect(resource, run, memory)
             if await self._jobs.mark_told(resource.owner, run, memory):
                 seen = memory.inspected[run.uid].evidence.failures
                 attempt = seen[-1] if seen else bookkeeping.failed_unseen(run)
@@ -264,7 +264,7 @@ class Reconciler:
             except ApiError as error:
                 if not (error.guard_failed or error.not_found):
                     raise
-                await self._inquiry.refresh(resource)
+                await self.inquiry.refresh(resource)
             return
         status = step.status
         if step.run_now is not None and status is not None and step.done is not None:

@@ -160,6 +160,11 @@ class Reporter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look_up = asyncio.Event()
 
+    @property
+    def has_default(self) -> bool:
+        """Whether there is a DSN for namespaces without one of their own."""
+        return self._default is not None
+
     # --- Telling -----------------------------------------------------------------------------------------
 
     @_harmless
@@ -192,6 +197,11 @@ class Reporter:
                 self.failed(news)
             else:
                 self.recovered(news)
+        self.check_ins(job, after, runs)
+
+    @_harmless
+    def check_ins(self, job: Job, after: Status, runs: Iterable[Run]) -> None:
+        """Tell Sentry Crons of a change of the books; what it knows already changes nothing."""
         if self._settings.crons:
             for check_in in check_ins(job, after, runs, self._settings.thresholds):
                 self.check_in(check_in)

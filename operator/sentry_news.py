@@ -10,9 +10,9 @@ It must not import kopf, kubernetes or sentry_sdk, or read a clock.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -30,6 +30,9 @@ LOGGER: Final = "crontabber"
 DSN_VARIABLE: Final = "SENTRY_DSN"
 OUTPUT_MAX_CHARACTERS: Final = 64 * 1024
 """So much of the end of an output is told."""
+
+TOLD_AGAIN_FOR: Final = timedelta(minutes=5)
+"""What the books have known no longer than this is told again by an operator that was just started."""
 
 _IDS = uuid.UUID("6f3f5f0e-7c8e-5f0b-9d0a-0c6c2a1f6b1d")
 """Where the ids of events and check-ins come from: the same thing told again has the same id, and Sentry drops it."""
@@ -244,21 +247,24 @@ def status_news(job: Job, after: Status) -> Iterator[FailedRun | Recovered]:
     """
     before = job.status
     told = JobTold.of(job)
+    failures, last = before.error_count, before.last_error
     for entry in reversed(new_entries(before, after)):
-        if entry.result is Result.SUCCEEDED and before.error_count:
-            last = before.last_error
+        if entry.result is not Result.SUCCEEDED:
+            failures += 1
+        elif failures:
             yield Recovered(
                 job=told,
                 slot=entry.slot,
                 attempt=entry.attempt,
-                failures=before.error_count,
+                failures=failures,
                 run=entry.job,
                 at=entry.finished,
                 last_type=last.type if last is not None else "",
                 last_value=last.value if last is not None and last.value != last.type else "",
                 since=_failing_since(before),
             )
-        elif entry.result is Result.LOST:
+            failures = 0
+        if entry.result is Result.LOST:
             claim = before.ongoing
             uid = claim.uid if claim is not None and claim.job == entry.job else entry.job
             ended = Attempt(Result.LOST, "Lost", entry.message, "", entry.started, entry.finished)
@@ -271,6 +277,29 @@ def status_news(job: Job, after: Status) -> Iterator[FailedRun | Recovered]:
                 ended=ended,
                 history=before.history,
             )
+
+
+def before_recent(job: Job, runs: Iterable[Run], now: datetime) -> Job:
+    """Return a resource as it was before what its books say of the last minutes, as far as the runs still exist.
+
+    An operator that was killed right after it wrote the books may not have told that. The next one tells failures
+    and check-ins again, under the same ids.
+    """
+    names = {run.name for run in runs}
+    claim = job.status.ongoing
+    is_new = claim is not None and claim.since is not None and now - claim.since <= TOLD_AGAIN_FOR
+    older = tuple(entry for entry in job.status.history if not _is_recent(entry, names, now))
+    return replace(job, status=replace(job.status, history=older, ongoing=None if is_new else claim))
+
+
+def _is_recent(entry: HistoryEntry, names: Container[str], now: datetime) -> bool:
+    # Of a Job that vanished, only the books of before knew the uid, and so the id of what was told.
+    return (
+        entry.result is not Result.LOST
+        and entry.job in names
+        and entry.finished is not None
+        and now - entry.finished <= TOLD_AGAIN_FOR
+    )
 
 
 def new_entries(before: Status, after: Status) -> list[HistoryEntry]:

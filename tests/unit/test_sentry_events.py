@@ -39,6 +39,7 @@ from crontabber_operator.sentry_news import (
     OperatorError,
     PodTold,
     Recovered,
+    before_recent,
     check_in_id,
     failed_runs,
     not_starting,
@@ -977,3 +978,69 @@ def test_books_tell_of_recovery_and_of_jobs_that_vanished() -> None:
     assert list(status_news(job(failing), failing)) == []
     other = HistoryEntry(slot=SLOT, job="r-3", result=Result.FAILED)
     assert list(status_news(job(failing), replace(failing, history=(other, *failing.history)))) == []
+
+
+def test_failure_and_recovery_of_one_write_are_a_recovery_too() -> None:
+    """A plain job may fail and succeed while nobody looks; only the success behind the failures counts."""
+    bad = HistoryEntry(slot=SLOT, job="r-1", finished=SLOT, result=Result.FAILED)
+    good = HistoryEntry(slot=SLOT, job="r-1", attempt=3, finished=ENDED, result=Result.SUCCEEDED)
+    later = HistoryEntry(slot=ENDED, job="r-2", finished=ENDED, result=Result.SUCCEEDED)
+    again = replace(bad, attempt=2, finished=SLOT + timedelta(minutes=1))
+    news = list(status_news(job(), Status(history=(later, good, again, bad))))
+    assert [(one.run, one.failures) for one in news if isinstance(one, Recovered)] == [("r-1", 2)]
+    assert len(news) == 1
+
+
+NOW = ENDED + timedelta(minutes=4)
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_told_again"),
+    [
+        (HistoryEntry(slot=SLOT, job="r", finished=ENDED, result=Result.FAILED), True),
+        (HistoryEntry(slot=SLOT, job="r", finished=ENDED, result=Result.SUCCEEDED), True),
+        (HistoryEntry(slot=SLOT, job="r", finished=NOW, result=Result.TIMED_OUT), True),
+        (
+            HistoryEntry(slot=SLOT, job="r", finished=NOW - timedelta(minutes=6), result=Result.FAILED),
+            False,
+        ),
+        (HistoryEntry(slot=SLOT, job="gone", finished=ENDED, result=Result.FAILED), False),
+        (HistoryEntry(slot=SLOT, job="r", finished=ENDED, result=Result.LOST), False),
+        (HistoryEntry(slot=SLOT, job="r", result=Result.FAILED), False),
+    ],
+)
+def test_what_the_books_say_of_the_last_minutes_is_told_again(
+    entry: HistoryEntry, is_told_again: bool
+) -> None:
+    """By an operator that was just started, of runs that can still be looked at, and whose ids are known."""
+    old = HistoryEntry(slot=SLOT, job="r", finished=SLOT - timedelta(hours=1), result=Result.FAILED)
+    books = Status(history=(entry, old), error_count=2)
+    before = before_recent(job(books), [kubernetes_job(name="r")], NOW)
+    assert before.status.history == ((old,) if is_told_again else (entry, old))
+
+
+@pytest.mark.parametrize(("minutes", "is_told_again"), [(1, True), (6, False)])
+def test_a_claim_of_the_last_minutes_is_told_again(minutes: int, is_told_again: bool) -> None:
+    """Its check-in may never have been sent."""
+    claim = replace(CLAIM, since=NOW - timedelta(minutes=minutes))
+    before = before_recent(job(Status(ongoing=claim)), [], NOW)
+    assert before.status.ongoing == (None if is_told_again else claim)
+
+
+def test_what_is_told_again_has_the_ids_that_it_had() -> None:
+    """So Sentry takes it for what it knows."""
+    body = pod(state=TERMINATED)
+    seen = evidence([body], {})
+    (first,) = failed_runs(job(), kubernetes_job(), [body], {}, seen)
+    entry = HistoryEntry(
+        slot=SLOT,
+        job="reports-29412480-2",
+        attempt=2,
+        finished=seen.failures[0].finished,
+        result=Result.FAILED,
+    )
+    books = job(Status(history=(entry,), error_count=1))
+    assert list(failed_runs(books, kubernetes_job(), [body], {}, seen)) == []
+    before = before_recent(books, [kubernetes_job()], NOW)
+    (again,) = failed_runs(before, kubernetes_job(), [body], {}, seen)
+    assert (again.event_id, again.attempt) == (first.event_id, first.attempt)
