@@ -70,6 +70,7 @@ class Reporting(Listener):
         self._asking: set[asyncio.Task[None]] = set()
         if self._reporter.active:
             logging.getLogger().addHandler(self._handler)
+            self._reporter.warm_up()
             self._task = asyncio.create_task(self._look_up(), name="sentry")
 
     async def close(self) -> None:
@@ -170,7 +171,6 @@ class Reporting(Listener):
         """Look up the namespaces' own DSNs for as long as the operator runs."""
         while True:
             try:
-                await asyncio.to_thread(self._reporter.warm_up)
                 await self._reporter.run()
             except Exception:
                 logger.exception("Looking up the namespaces' own DSNs failed")

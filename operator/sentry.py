@@ -129,7 +129,7 @@ def _harmless(
 
 
 class Reporter:
-    """Tells Sentry. All methods but `run`, `warm_up` and `close` return at once, and may be called from any thread."""
+    """Tells Sentry. All methods but `run` and `close` return at once, and may be called from any thread."""
 
     def __init__(
         self,
@@ -313,11 +313,10 @@ class Reporter:
             self._changed.notify_all()
 
     def warm_up(self) -> None:
-        """Load the SDK for the operator's own DSN, so that the first failure is sent at once. Blocks."""
+        """Begin to load the SDK for the operator's own DSN, so that the first failure is sent at once."""
         if self._default is not None:
-            client = make_client(self._default)
-            with self._changed:
-                self._clients.setdefault(self._default, client)
+            destination = self._default
+            threading.Thread(target=lambda: self._make(destination), name="sentry", daemon=True).start()
 
     # --- Sending, in threads -----------------------------------------------------------------------------
 
@@ -412,9 +411,12 @@ class Reporter:
             if client is not None:
                 self._clients.move_to_end(destination)
                 return client
+        return self._make(destination)
+
+    def _make(self, destination: Destination) -> sentry_sdk.Client:
         client = make_client(destination)
         with self._changed:
-            self._clients[destination] = client
+            client = self._clients.setdefault(destination, client)
             unused = [one for one in self._clients if one not in self._in_use]
             for one in unused[: max(0, len(self._clients) - CLIENTS_MAX)]:
                 del self._clients[one]
