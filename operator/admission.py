@@ -1,98 +1,186 @@
-"""Who may start next where only so many runs may go on at once.
+"""Who may start next where only so many runs of a namespace may go on at once.
 
-A *gate* is a concurrency group of a namespace (one run at a time) or a namespace's own limit. Of the
-jobs that wait at a gate, the one with the oldest slot goes first. Nothing here is lasting: after a
-restart, what runs is read from the claims, and who waits asks again. This module must not import kopf or
-kubernetes, or read a clock.
+Two things limit it: of a `concurrencyGroup` one run goes on at a time, and the operator's setting
+`--max-concurrent-runs-per-namespace` limits all of them. Of the jobs that could start, the one with the
+oldest slot goes first; one whose group is taken does not keep the others waiting.
+
+What runs is never remembered here: it comes in, read from the claims and Jobs that exist. What is remembered
+(who waits, who is just being started) may be lost at any moment: who waits asks again.
+
+What holds: one operator never starts a run while the limit is reached, wherever it or its predecessors were
+killed, because each run was claimed in its status before it was released. Two operators at once know of each
+other's claims only as fast as their watches show them (mostly some milliseconds): in that moment each of them
+may start one run too many. This module must not import kopf or kubernetes, or read a clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import bisect
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-Key = TypeVar("Key", bound=Hashable)
+from crontabber_operator.models import Spec, Status
+from crontabber_operator.observed import Hold, Run, RunKind
+
+WAITING_FOR_GROUP, WAITING_FOR_LIMIT = "WaitingForConcurrencyGroup", "WaitingForNamespaceLimit"
+"""The reasons of `CaughtUp=False`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Something that only so many runs may pass at a time."""
+class _Sortable(Protocol):
+    def __lt__(self, other: Any, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
-    namespace: str
+
+Key = TypeVar("Key", bound=_Sortable)
+
+
+class Waiting(NamedTuple, Generic[Key]):
+    """A job that could start a slot, if it were not for other runs. In the order in which they go."""
+
+    slot: datetime
+    key: Key
     group: str | None
-    """None: the namespace's own limit."""
-    limit: int
 
-    @property
-    def what(self) -> str:
-        """The gate as a person would call it."""
-        return f"concurrencyGroup {self.group}" if self.group is not None else "the namespace's limit of runs"
+
+def occupies(spec: Spec, status: Status, runs: Iterable[Run]) -> bool:
+    """Tell whether a job has a place: it runs, or its claimed run is about to be released.
+
+    A run that goes on counts although it was marked or reset. A plain job's run counts while it has a pod,
+    though nothing holds it back. What a person starts (`run-now`) never counts.
+    """
+    if spec.is_gated and status.ongoing is not None:
+        return True
+    return any(run.running and run.kind is not RunKind.MANUAL and not run.between_attempts for run in runs)
+
+
+def may_start(
+    waiting: Iterable[Waiting[Key]], running: Mapping[Key, str | None], limit: int | None
+) -> Iterator[Key]:
+    """Yield the jobs that may start now. `waiting` is sorted; `running` has the group of each that runs."""
+    taken = {group for group in running.values() if group is not None}
+    free = None if limit is None else limit - len(running)
+    for one in waiting:
+        if free is not None and free <= 0:
+            return
+        if one.key in running or one.group in taken:
+            continue
+        if one.group is not None:
+            taken.add(one.group)
+        if free is not None:
+            free -= 1
+        yield one.key
+
+
+def keeps_waiting(
+    one: Waiting[Key], waiting: Iterable[Waiting[Key]], running: Mapping[Key, str | None], limit: int | None
+) -> Hold | None:
+    """Say why a job may not start now; None: it may. `waiting` are all of the namespace, this one or not."""
+    others = {key: group for key, group in running.items() if key != one.key}
+    if one.group is not None and one.group in others.values():
+        return group_hold(one.group)
+    if limit is not None and len(others) >= limit:
+        return limit_hold(limit)
+    line = sorted((*(other for other in waiting if other.key != one.key), one))
+    if one.key in may_start(line, others, limit):
+        return None
+    before = [other for other in line if other < one]
+    if one.group is not None and any(other.group == one.group for other in before):
+        return group_hold(one.group)
+    return limit_hold(limit or 0)
+
+
+def group_hold(group: str) -> Hold:
+    """Tell that a job waits for its group. Whoever is in its way, the sentence stays true."""
+    message = f"it waits for its turn: of concurrencyGroup {group} one run goes on at a time, the oldest slot first."
+    return Hold(WAITING_FOR_GROUP, message, is_turn=True)
+
+
+def limit_hold(limit: int) -> Hold:
+    """Tell that a job waits for the namespace's limit."""
+    runs = "1 run" if limit == 1 else f"{limit} runs"
+    message = (
+        f"it waits for its turn: at most {runs} of this namespace go on at a time, the oldest slot first."
+    )
+    return Hold(WAITING_FOR_LIMIT, message, is_turn=True)
 
 
 @dataclass(slots=True)
-class _Queue(Generic[Key]):
-    inside: set[Key] = field(default_factory=set)
-    waiting: dict[Key, datetime] = field(default_factory=dict)
-
-    def first(self, count: int) -> list[Key]:
-        """Return those who are next, the oldest slot first; equal slots by name."""
-        return sorted(self.waiting, key=lambda key: (self.waiting[key], str(key)))[:count]
-
-
 class Admission(Generic[Key]):
-    """Keeps, for each gate, who is inside and who waits."""
+    """The line of one namespace."""
 
-    def __init__(self) -> None:
-        self._queues: dict[Gate, _Queue[Key]] = {}
-        self._places: dict[Key, tuple[Gate, ...]] = {}
+    limit: int | None
+    _line: list[Waiting[Key]] = field(default_factory=list)
+    """Sorted."""
+    _places: dict[Key, Waiting[Key]] = field(default_factory=dict)
+    """Who is in the line, by key."""
+    _starting: dict[Key, str | None] = field(default_factory=dict)
+    """Who was let in and has not shown its claim yet."""
+    _invited: set[Key] = field(default_factory=set)
+    """Who was told that it may start, and has not asked since."""
+    _invited_for: Mapping[Key, str | None] | None = None
+    """What ran when that was found out last; None: something else has changed since."""
 
-    def ask(self, key: Key, gates: tuple[Gate, ...], slot: datetime) -> str | None:
-        """Ask to start a run of `slot`: None where it may, else why not yet.
+    def keeps_waiting(self, one: Waiting[Key], running: Mapping[Key, str | None]) -> Hold | None:
+        """Say why a job may not start now; changes nothing."""
+        if one.key in self._starting and self._starting[one.key] == one.group:
+            return None
+        return keeps_waiting(one, self._line, self._taken(running), self.limit)
 
-        Who may start is inside from then on, until `left()`; who may not waits until it asks again or leaves.
+    def asks(self, one: Waiting[Key], running: Mapping[Key, str | None]) -> None:
+        """Take note that a job wants to start, just after `keeps_waiting()` was asked: it starts, or waits."""
+        is_refused = self.keeps_waiting(one, running) is not None
+        self.leaves(one.key)
+        if is_refused:
+            self._wait(one)
+        else:
+            self._starting[one.key] = one.group
+
+    def expects(self, one: Waiting[Key]) -> None:
+        """A job seems to be about to ask: nobody with a newer slot goes before it meanwhile."""
+        self.leaves(one.key)
+        self._wait(one)
+
+    def leaves(self, key: Key) -> None:
+        """A job does not wait any more, and is not about to start."""
+        self._invited_for = None
+        self._starting.pop(key, None)
+        self._invited.discard(key)
+        place = self._places.pop(key, None)
+        if place is not None:
+            del self._line[bisect.bisect_left(self._line, place)]
+
+    def has_started(self, key: Key) -> None:
+        """From here on only what exists tells whether the job runs."""
+        if key in self._starting:
+            del self._starting[key]
+            self._invited_for = None
+
+    def waits(self, key: Key) -> Waiting[Key] | None:
+        """Return a job's place in the line."""
+        return self._places.get(key)
+
+    def invite(self, running: Mapping[Key, str | None]) -> set[Key]:
+        """Return who may start now, each once until it asks or leaves: it must be woken.
+
+        `running` has to be another mapping where something of it has changed.
         """
-        self.left(key)
-        self._places[key] = gates
-        for gate in gates:
-            self._queues.setdefault(gate, _Queue()).waiting[key] = slot
-        for gate in gates:
-            reason = self._refusal(key, gate)
-            if reason is not None:
-                return reason
-        self.entered(key, gates)
-        return None
+        if running is self._invited_for:
+            return set()
+        self._invited_for = running
+        free = set(may_start(self._line, self._taken(running), self.limit))
+        new = free - self._invited
+        self._invited |= new
+        return new
 
-    def entered(self, key: Key, gates: tuple[Gate, ...]) -> None:
-        """Take note of a run that goes on."""
-        self.left(key)
-        self._places[key] = gates
-        for gate in gates:
-            self._queues.setdefault(gate, _Queue()).inside.add(key)
+    def is_empty(self) -> bool:
+        """Nobody waits or is about to start."""
+        return not (self._line or self._starting)
 
-    def left(self, key: Key) -> set[Key]:
-        """The job neither runs nor waits any more; return those who should ask again."""
-        woken: set[Key] = set()
-        for gate in self._places.pop(key, ()):
-            queue = self._queues[gate]
-            queue.inside.discard(key)
-            queue.waiting.pop(key, None)
-            woken.update(queue.first(gate.limit - len(queue.inside)))
-            if not queue.inside and not queue.waiting:
-                del self._queues[gate]
-        return woken
+    def _wait(self, one: Waiting[Key]) -> None:
+        self._places[one.key] = one
+        bisect.insort(self._line, one)
 
-    def _refusal(self, key: Key, gate: Gate) -> str | None:
-        queue = self._queues[gate]
-        free = gate.limit - len(queue.inside)
-        if free <= 0:
-            return f"{gate.what} is taken by {_listed(queue.inside)}."
-        if key not in queue.first(free):
-            return f"{gate.what} is for an older slot first, of {_listed(queue.first(free))}."
-        return None
-
-
-def _listed(keys: set[Key] | list[Key]) -> str:
-    names = sorted(key[-1] if isinstance(key, tuple) else str(key) for key in keys)
-    return ", ".join(str(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
+    def _taken(self, running: Mapping[Key, str | None]) -> Mapping[Key, str | None]:
+        return {**running, **self._starting} if self._starting else running

@@ -70,9 +70,11 @@ def _tell_conflict(view: View) -> Decision:
 
 def _finish(view: View, books: Status, situation: Situation, steps: Decision) -> Decision:
     """Complete a decision with the report, the CronJob, the pruning and the time to wake."""
-    desired = view.seen.desired
+    desired, problem = view.seen.desired, view.seen.problem
     if isinstance(desired, Unavailable):
-        situation = replace(situation, not_ready=(desired.reason, desired.message), stalled=desired.stalled)
+        problem = desired
+    if problem is not None:
+        situation = replace(situation, not_ready=(problem.reason, problem.message), stalled=problem.stalled)
     told, told_at = view, None
     if (
         view.newest is not None

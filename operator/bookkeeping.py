@@ -25,7 +25,7 @@ from crontabber_operator.models import (
     State,
     Status,
 )
-from crontabber_operator.observed import SECOND, Attempt, Job, Observed, Run, RunKind, View
+from crontabber_operator.observed import SECOND, Attempt, Hold, Job, Observed, Run, RunKind, View
 
 MESSAGE_MAX_CHARACTERS = 1000
 CANNOT_START = "CannotStart"
@@ -328,7 +328,7 @@ def settle_edits(view: View, status: Status) -> Status:
 class Situation:
     """What `decide()` found out and the status alone doesn't show."""
 
-    waiting_for: str | None = None
+    waiting_for: Hold | None = None
     """Why the due slot is not started (a dependency, a group, a person)."""
     cannot_start: str | None = None
     """Why the pod of the run that goes on can't start."""
@@ -469,11 +469,11 @@ def _why_not_caught_up(view: View, status: Status, situation: Situation) -> tupl
         return CANNOT_START, situation.cannot_start
     if status.ongoing is not None and situation.waiting_for is None:
         return "Running", f"slot {status.ongoing.slot:%Y-%m-%dT%H:%MZ} is running."
+    if situation.waiting_for is not None:
+        return situation.waiting_for.reason, situation.waiting_for.message
     at = retry_at(view, status)
     if status.ongoing is None and at is not None and _is_retrying(view, status):
         return "Retrying", f"the next attempt is at {at:%Y-%m-%dT%H:%M:%SZ}."
-    if situation.waiting_for is not None:
-        return "Waiting", situation.waiting_for
     return "Starting", "the oldest is about to start."
 
 

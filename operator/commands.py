@@ -27,6 +27,7 @@ PENDING = "Pending"
 DONE = "Done"
 REFUSED = "Refused"
 VALUE_MAX_CHARACTERS = 1024
+ID_MAX_CHARACTERS = 256
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """A time given by a clock that is a little ahead of the operator's is not in the future."""
 
@@ -126,15 +127,19 @@ def _take(job: Job, given: Mapping[str, str], annotations: Mapping[str, str], no
     """Write the commands down as pending, unless they are; then remove their annotations."""
     wanted_id = annotations.get(COMMAND_ID)
     new = [
-        CommandRecord(
-            id=wanted_id or f"{job.resource_version}-{name}",
-            name=name,
-            value=value,
-            time=now.replace(microsecond=0),
-            result=PENDING,
-        )
+        record
         for name, value in given.items()
-        if not _is_known(job.status, name, value, wanted_id)
+        if not _is_known(
+            job.status,
+            record := CommandRecord(
+                id=_short(wanted_id) if wanted_id else f"{job.resource_version}-{name}",
+                name=name,
+                value=value,
+                time=now.replace(microsecond=0),
+                result=PENDING,
+            ),
+            has_id=bool(wanted_id),
+        )
     ]
     if new:
         records = (*new, *job.status.last_commands)[:HISTORY_LENGTH]
@@ -145,17 +150,24 @@ def _take(job: Job, given: Mapping[str, str], annotations: Mapping[str, str], no
     return Step(remove=remove)
 
 
-def _is_known(status: Status, name: str, value: str, wanted_id: str | None) -> bool:
-    """It is pending (then only its annotation is left), or a command with its id was done before."""
+def _is_known(status: Status, taken: CommandRecord, *, has_id: bool) -> bool:
+    """It is pending (then only its annotation is left), or a command with its id was done before.
+
+    `taken` is compared as it would be stored: what is too long for the status is cut there.
+    """
     return any(
-        record.name == name
-        and (
-            record.id == wanted_id
-            if wanted_id is not None
-            else record.result == PENDING and record.value == value[: len(record.value)]
-        )
+        record.name == taken.name
+        and (record.id == taken.id if has_id else record.result == PENDING and record.value == taken.value)
         for record in status.last_commands
     )
+
+
+def _short(command_id: str) -> str:
+    """Shorten a very long id so that it stays another one than all others."""
+    if len(command_id) <= ID_MAX_CHARACTERS:
+        return command_id
+    digest = hashlib.sha256(command_id.encode(errors="replace")).hexdigest()
+    return f"{command_id[: ID_MAX_CHARACTERS - 20]}…{digest[:19]}"
 
 
 def _do(job: Job, record: CommandRecord, seen: Observed, at: datetime) -> Step | None:

@@ -71,6 +71,8 @@ class Decision:
     prune: tuple[Run, ...] = ()
     """Finished and recorded, beyond the history limits."""
     wake_at: datetime | None = None
+    turn: datetime | None = None
+    """The slot that has its turn, or waits for it: `seen.hold` was asked, and nothing but other runs holds it."""
 
 
 def next_of(now: datetime, *times: datetime | None) -> datetime | None:

@@ -171,9 +171,8 @@ async def _print_live(
     told = explanation.Told(
         command=_live_command(found),
         where=_where(found.job.spec, webapp),
-        problem=found.problem,
         refused=live.refusal(found),
-        waiting_for=found.waiting_for,
+        waiting_for=found.waiting_for.message if found.waiting_for is not None else None,
         pending=explanation.pending_commands(found.resource),
         unattended=unattended,
     )

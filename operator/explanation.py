@@ -48,8 +48,6 @@ class Told:
     """The command line of the next run, as far as it is known."""
     where: str
     """The pod template that it runs in, as a person calls it."""
-    problem: tuple[str, str] | None = None
-    """What is wrong with dependencies: reason and message."""
     refused: str | None = None
     """What the API server said when it refused what the operator wanted to write."""
     waiting_for: str | None = None
@@ -170,8 +168,8 @@ def _now(view: View, books: Status, told: Told) -> Iterator[str]:
     if view.seen.cronjob is not None and not view.seen.cronjob.ours:
         yield ready.message if ready is not None else "A CronJob of its name belongs to somebody else."
         return
-    if told.problem is not None:
-        yield told.problem[1]
+    if view.seen.problem is not None:
+        yield view.seen.problem.message
     if told.refused is not None:
         yield told.refused
     if isinstance(view.seen.desired, Unavailable):
@@ -367,7 +365,7 @@ def next_slot(job: Job, seen: Observed, now: datetime) -> datetime | None:
 def is_held_back(job: Job, seen: Observed, told: Told, now: datetime) -> bool:
     """Tell whether something has to change before the due slots can run."""
     return bool(
-        told.problem
+        seen.problem
         or told.refused
         or told.waiting_for
         or told.unattended

@@ -53,7 +53,7 @@ def read_attempt(pod: Body, output: str) -> Attempt:
         value=value,
         traceback=traceback or text,
         started=_started(pod),
-        finished=_time(ended.get("finishedAt")) or _last_transition(status),
+        finished=_since_creation(pod, ended.get("finishedAt")) or _last_transition(status),
     )
 
 
@@ -97,7 +97,15 @@ def _without_exception(ended: Body, text: str) -> tuple[str, str]:
 
 
 def _started(pod: Body) -> datetime | None:
-    return _time(terminated(pod).get("startedAt")) or _time((pod.get("status") or {}).get("startTime"))
+    status = pod.get("status") or {}
+    times = (terminated(pod).get("startedAt"), status.get("startTime"))
+    return next(filter(None, (_since_creation(pod, time) for time in times)), None)
+
+
+def _since_creation(pod: Body, value: object) -> datetime | None:
+    """Read a time of a container. Runtimes write 1970 or the year 1 where they know none."""
+    time, created = _time(value), _time(pod["metadata"].get("creationTimestamp"))
+    return None if time is None or (created is not None and time < created) else time
 
 
 def _last_transition(status: Body) -> datetime | None:

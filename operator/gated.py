@@ -17,7 +17,7 @@ from crontabber_operator import bookkeeping, upkeep
 from crontabber_operator.bookkeeping import Situation
 from crontabber_operator.decision import Decision, NewRun, Release, next_of
 from crontabber_operator.models import Ongoing, Status
-from crontabber_operator.observed import Evidence, Run, RunKind, View
+from crontabber_operator.observed import Evidence, Hold, Run, RunKind, View
 
 NATIVE_WAIT = timedelta(seconds=60)
 """The newest slot's native run may come so late; until then no one-off is made for it."""
@@ -102,18 +102,23 @@ def _towards_claim(view: View, books: Status) -> tuple[Status, Situation, Decisi
     if due is None:
         return books, situation, Decision(discard=discard, release=release)
     waiting_for, wake_at = _why_not(view, books, due, exhausted=exhausted)
-    create: tuple[NewRun, ...] = ()
-    if waiting_for is None and chosen is not None:
-        books = _claim(view, books, chosen)
-    elif waiting_for is None:
+    if waiting_for is None and chosen is None:
         wake_at = _native_until(view, due)
         if wake_at is not None:
-            waiting_for = "the CronJob controller is about to make its Job."
-        elif view.desired is not None:
+            waiting_for = Hold("Waiting", "the CronJob controller is about to make its Job.")
+    create: tuple[NewRun, ...] = ()
+    turn: datetime | None = None
+    # Who can't start in any case asks for no place: it would keep others from it.
+    if waiting_for is None and (chosen is not None or view.desired is not None):
+        waiting_for = view.seen.hold(due)
+        turn = due if waiting_for is None or waiting_for.is_turn else None
+        if waiting_for is None and chosen is not None:
+            books = _claim(view, books, chosen)
+        elif waiting_for is None:
             create = (_one_off(view, books, due),)
     if books.ongoing is None:
         wake_at = next_of(view.now, wake_at, bookkeeping.late_at(view, due))
-    steps = Decision(discard=discard, create=create, release=release, wake_at=wake_at)
+    steps = Decision(discard=discard, create=create, release=release, wake_at=wake_at, turn=turn)
     return books, replace(situation, waiting_for=waiting_for), steps
 
 
@@ -122,12 +127,12 @@ def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[
     discard = upkeep.needless_retries(view, books) + _superseded(view, books, run)
     release = upkeep.release_by_hand(view, books)
     create: tuple[NewRun, ...] = ()
-    waiting_for: str | None = None
+    waiting_for: Hold | None = None
     if run.released:
         create = _ahead(view, books, claim)
         waiting_for = upkeep.suspended_by_hand(run)
     elif run.deleting:
-        waiting_for = f"Job {run.name} is being deleted."
+        waiting_for = Hold("Waiting", f"Job {run.name} is being deleted.")
     elif view.spec.suspend or view.is_outdated(run):
         discard += (run,)
     else:
@@ -143,30 +148,30 @@ def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[
 
 def _why_not(
     view: View, books: Status, due: datetime, *, exhausted: bool
-) -> tuple[str | None, datetime | None]:
-    """Say why the due slot must not start now, and when time alone changes that."""
+) -> tuple[Hold | None, datetime | None]:
+    """Say what of the job itself keeps the due slot from starting now, and when time alone changes that."""
     if view.spec.suspend:
-        return "the job is suspended.", None
+        return Hold("Suspended", "the job is suspended."), None
     if exhausted:
-        return "its retries are used up.", None
+        return Hold("RetriesExhausted", "its retries are used up."), None
     occupied = _why_occupied(view)
     if occupied is not None:
         return occupied, None
     at = bookkeeping.retry_at(view, books)
     if at is not None and view.now < at and due == bookkeeping.failing_slot(view, books):
-        return f"the next attempt is at {at:%Y-%m-%dT%H:%M:%SZ}.", at
-    return view.seen.hold(due), None
+        return Hold("Retrying", f"the next attempt is at {at:%Y-%m-%dT%H:%M:%SZ}."), at
+    return None, None
 
 
-def _why_occupied(view: View) -> str | None:
+def _why_occupied(view: View) -> Hold | None:
     """No run is released while another one that was is unfinished, claimed or not, or may start by itself."""
     live = view.seen.cronjob
     if live is not None and live.starts_runs and not live.suspended:
-        return "the CronJob is that of a plain job still, which starts runs by itself."
+        return Hold("Waiting", "the CronJob is that of a plain job still, which starts runs by itself.")
     running = next((run for run in view.seen.runs if run.running and run.kind is not RunKind.MANUAL), None)
     if running is None:
         return None
-    return upkeep.suspended_by_hand(running) or f"Job {running.name} still runs."
+    return upkeep.suspended_by_hand(running) or Hold("Waiting", f"Job {running.name} still runs.")
 
 
 # --- Runs that wait -------------------------------------------------------------------------------------

@@ -12,21 +12,33 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from crontabber_operator import bookkeeping, commands, dependencies
-from crontabber_operator.admission import Admission, Gate
+from crontabber_operator.admission import WAITING_FOR_LIMIT, Waiting, keeps_waiting
 from crontabber_operator.backfill import decide
 from crontabber_operator.client import Client
 from crontabber_operator.cluster import ApiError, Body
 from crontabber_operator.decision import Decision
 from crontabber_operator.failures import evidence
 from crontabber_operator.manifests import PREFIX, Owner, Plan, TemplateError, plan
-from crontabber_operator.models import ConditionType, InvalidSpec, Spec, WebApp
-from crontabber_operator.observed import CronJobSeen, Desired, Evidence, Job, Observed, Unavailable, View
+from crontabber_operator.models import ConditionType, InvalidSpec, Spec, WebApp, format_time
+from crontabber_operator.neighbours import JobsOfNamespace
+from crontabber_operator.observed import (
+    CronJobSeen,
+    Desired,
+    Evidence,
+    Hold,
+    Job,
+    Observed,
+    Unavailable,
+    View,
+)
 from crontabber_operator.projection import schedule_key
 from crontabber_operator.store import Key, Resource, Store
 from crontabber_operator.templates import Templates
 
 REFUSALS = ("Refused", "InvalidTemplate")
 """The reasons of Ready=False that only the operator can know, because it asked the API server to write."""
+NAMED = 3
+"""So many of those that go before a job are told by name."""
 QUESTIONS_MAX = 20
 """More questions of the core about the same picture would be a fault of its."""
 
@@ -41,10 +53,8 @@ class Live:
     decision: Decision
     """What `decide()` says of it; its questions are answered."""
     plan: Plan | Unavailable
-    problem: tuple[str, str] | None = None
-    """What is wrong with its dependencies."""
-    waiting_for: str | None = None
-    """Why its due slot may not start, for dependencies or a concurrency group."""
+    waiting_for: Hold | None = None
+    """Why its due slot may not start, for dependencies, a concurrency group or the namespace's limit."""
 
 
 async def look(client: Client, body: Body, webapp_name: str, now: datetime) -> Live | Resource:
@@ -60,15 +70,14 @@ async def look(client: Client, body: Body, webapp_name: str, now: datetime) -> L
     job, owner = resource.job(), resource.owner
     made = await _plan(client, resource, resource.spec, webapp_name)
     others = await _neighbours(client, job)
-    hold: Callable[[datetime], str | None] = _no_hold
-    problem = None
-    if others is not None:
-        hold, problem = _hold(job, others, now), dependencies.problem(job, others)
+    problem = dependencies.problem(job, others)
+    hold = _hold(job, others, problem, now)
     seen = Observed(
         runs=store.runs(owner),
         cronjob=_undrifted(store, owner),
         desired=made if isinstance(made, Unavailable) else _reduced(made),
         hold=hold,
+        problem=problem,
     )
     seen, decision = await _ask_all(client, job, seen, now)
     due = bookkeeping.head(View.of_job(job, seen, now), decision.status or job.status)
@@ -78,7 +87,6 @@ async def look(client: Client, body: Body, webapp_name: str, now: datetime) -> L
         seen=seen,
         decision=decision,
         plan=made,
-        problem=problem,
         waiting_for=hold(due) if due is not None else None,
     )
 
@@ -181,46 +189,66 @@ async def _ask_all(client: Client, job: Job, seen: Observed, now: datetime) -> t
 # --- Other jobs -----------------------------------------------------------------------------------------
 
 
-async def _neighbours(client: Client, job: Job) -> dict[str, Job] | None:
-    """Read the namespace's other jobs, where this one has to wait for any of them."""
+async def _neighbours(client: Client, job: Job) -> dict[str, Job]:
+    """Read the namespace's jobs, where this one has to wait for any of them."""
     if not job.spec.depends_on and job.spec.concurrency_group is None:
-        return None
+        return {}
     store = Store()
     for body in await client.list_resources(job.namespace):
         store.put_resource(body)
-    found = map(store.resource, list(store.keys()))
-    return {
-        one.owner.name: one.job()
-        for one in found
-        if one is not None and not isinstance(one.spec, InvalidSpec)
-    }
+    return dict(JobsOfNamespace(store, job.namespace))
 
 
-def _no_hold(_slot: datetime) -> str | None:
-    return None
+def _hold(
+    job: Job, others: Mapping[str, Job], problem: Unavailable | None, now: datetime
+) -> Callable[[datetime], Hold | None]:
+    """Say why a slot may not start: its dependencies, then its concurrency group, then what the operator told."""
 
-
-def _hold(job: Job, others: Mapping[str, Job], now: datetime) -> Callable[[datetime], str | None]:
-    """Say why a slot may not start: its dependencies, then its concurrency group."""
-
-    def why(slot: datetime) -> str | None:
-        return dependencies.waits_for(job, slot, others) or _group(job, slot, others, now)
+    def why(slot: datetime) -> Hold | None:
+        waiting = dependencies.hold(job, slot, others, problem)
+        return waiting or _group(job, slot, others, now) or _limit(job)
 
     return why
 
 
-def _group(job: Job, slot: datetime, others: Mapping[str, Job], now: datetime) -> str | None:
+def _group(job: Job, slot: datetime, others: Mapping[str, Job], now: datetime) -> Hold | None:
+    """Say whom the slot waits for in its group, by name; whoever seems to be able to start counts."""
     group = job.spec.concurrency_group
     if group is None:
         return None
-    gates = (Gate(job.namespace, group, 1),)
-    admission: Admission[str] = Admission()
     members = [one for one in others.values() if one.spec.concurrency_group == group and one.name != job.name]
-    for one in members:
-        if one.status.ongoing is not None:
-            admission.entered(one.name, gates)
-    for one in members:
-        due = bookkeeping.head(View.of_job(one, Observed(), now), one.status)
-        if one.status.ongoing is None and due is not None and due < slot and not one.spec.suspend:
-            admission.ask(one.name, gates, due)
-    return admission.ask(job.name, gates, slot)
+    running = {one.name: group for one in members if one.status.ongoing is not None}
+    waiting = [
+        Waiting(due, one.name, group)
+        for one in members
+        if one.name not in running and (due := _due(one, others, now)) is not None
+    ]
+    own = Waiting(slot, job.name, group)
+    hold = keeps_waiting(own, waiting, running, limit=None)
+    if hold is None:
+        return None
+    before = sorted(one for one in waiting if one < own)
+    goes = [f"{name} runs" for name in running]
+    goes += [f"{one.key} is before it with slot {format_time(one.slot)}" for one in before[:NAMED]]
+    goes += [f"{len(before) - NAMED} more are before it"] if len(before) > NAMED else []
+    return replace(hold, message=f"{hold.message} Now {', '.join(goes)}.")
+
+
+def _due(job: Job, others: Mapping[str, Job], now: datetime) -> datetime | None:
+    """Return the slot that a job seems to be waiting with."""
+    view = View.of_job(job, Observed(), now)
+    due = bookkeeping.head(view, job.status)
+    if due is None or job.spec.suspend or bookkeeping.retries_exhausted(view, job.status):
+        return None
+    retry = job.status.retry
+    if retry is not None and retry.not_before is not None and now < retry.not_before:
+        return None
+    return due if dependencies.waits_for(job, due, others) is None else None
+
+
+def _limit(job: Job) -> Hold | None:
+    """Believe the operator that the namespace's limit of runs is reached: only it knows the setting."""
+    told = job.status.condition(ConditionType.CAUGHT_UP)
+    if told is None or told.status != "False" or told.reason != WAITING_FOR_LIMIT:
+        return None
+    return Hold(told.reason, told.message.partition("due; ")[2] or told.message, is_turn=True)

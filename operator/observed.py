@@ -200,7 +200,19 @@ class Job:
     status: Status
 
 
-def _may_start(_slot: datetime) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a slot that is due does not start just now."""
+
+    reason: str
+    """CamelCase, the reason of `CaughtUp=False`."""
+    message: str
+    """The rest of a sentence: "1 slot is due; …"."""
+    is_turn: bool = False
+    """Only other runs of the namespace are in its way: it waits for its turn among them."""
+
+
+def _may_start(_slot: datetime) -> Hold | None:
     return None
 
 
@@ -223,8 +235,10 @@ class Observed:
     """Names that a Job of somebody else has."""
     can_batch: bool = False
     """The runner that takes many slots in one Job is at hand (and the template can carry it)."""
-    hold: Callable[[datetime], str | None] = _may_start
-    """Why a slot may not start just now (dependencies, a concurrency group), or None."""
+    hold: Callable[[datetime], Hold | None] = _may_start
+    """Why a slot may not start just now for other jobs (dependencies, a group, a limit), or None. Only answers."""
+    problem: Unavailable | None = None
+    """What is wrong with the jobs that this one depends on, and no waiting mends."""
 
 
 def latest_proof(seen: Observed, now: datetime) -> datetime:

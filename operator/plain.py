@@ -15,7 +15,7 @@ from crontabber_operator import bookkeeping, gated, upkeep
 from crontabber_operator.bookkeeping import Situation
 from crontabber_operator.decision import Decision, MoveLastSchedule, next_of
 from crontabber_operator.models import Disregarded, HistoryEntry, Ongoing, Result, Status
-from crontabber_operator.observed import SECOND, Attempt, Evidence, Run, RunKind, View
+from crontabber_operator.observed import SECOND, Attempt, Evidence, Hold, Run, RunKind, View
 
 FIRING_LAG = timedelta(seconds=10)
 """A run that the controller made is seen at the latest so long after its slot."""
@@ -204,7 +204,7 @@ def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
         # Otherwise the controller would, as soon as they don't hold it back any more.
         discard += upkeep.needless_retries(view, books)
     late_at: datetime | None = None
-    waiting_for: str | None = None
+    waiting_for: Hold | None = None
     cannot_start: str | None = None
     if books.ongoing is None:
         books = bookkeeping.skip_late(view, books, view.now - FIRING_LAG)

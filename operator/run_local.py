@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from crontabber_operator import bookkeeping, commands, connection, dependencies
-from crontabber_operator.admission import Admission, Gate
+from crontabber_operator.admission import Waiting, keeps_waiting, occupies
 from crontabber_operator.connection import EXIT_FAILED, EXIT_USAGE, CannotError
 from crontabber_operator.explain import Manifest, command_line, plan_alone, read_manifests
 from crontabber_operator.failures import read_attempt
@@ -40,9 +40,9 @@ from crontabber_operator.local_state import (
 )
 from crontabber_operator.manifests import PREFIX, TemplateError
 from crontabber_operator.models import ConditionType, InvalidSpec, Result, Spec, Status, format_time
-from crontabber_operator.observed import Attempt, Desired, Job, View
+from crontabber_operator.observed import Attempt, Desired, Hold, Job, View
 from crontabber_operator.projection import schedule_key
-from crontabber_operator.simulation import SimulatedJob, Start
+from crontabber_operator.simulation import MayStart, SimulatedJob, Start
 from crontabber_operator.telling import changes
 from crontabber_operator.variables import expand
 
@@ -313,7 +313,6 @@ class Local:
         self._jobs = list(jobs)
         self._file = file
         self._directory: Path | None = arguments.directory
-        self._admission: Admission[str] = Admission()
         self._others = {
             key: saved for key, saved in file.read().items() if all(job.key != key for job in jobs)
         }
@@ -370,9 +369,6 @@ class Local:
     def _pass(self, now: datetime, starts: list[tuple[LocalJob, Start]]) -> bool:
         """Let every job decide once, the one with the oldest slot first; True: something changed."""
         changed = False
-        for job in self._jobs:
-            if job.status.ongoing is None:
-                self._admission.left(job.key)
         for job in sorted(self._jobs, key=lambda job: _oldest(job, now)):
             if job.to_interrupt:
                 continue
@@ -401,26 +397,30 @@ class Local:
             job.simulated.interrupt(uid, now)
         job.to_interrupt = ()
 
-    def _hold(self, job: LocalJob) -> Any:
-        """Say why a slot of a job may not start: dependencies, its group, the limit of runs."""
+    def _hold(self, job: LocalJob) -> MayStart:
+        """Say why a slot of a job may not start: dependencies, its group."""
 
-        def why(slot: datetime) -> str | None:
+        def why(slot: datetime) -> Hold | None:
             decided, namespace = job.simulated.job, job.simulated.job.namespace
             others = {
                 one.simulated.job.name: one.simulated.job
                 for one in self._jobs
                 if one.simulated.job.namespace == namespace
             }
+            running = {
+                one.key: one.spec.concurrency_group
+                for one in self._jobs
+                if one.simulated.job.namespace == namespace
+                and occupies(one.spec, one.status, one.simulated.runs.values())
+            }
+            # Who has an older slot was asked before (_pass).
+            one = Waiting(slot, job.key, job.spec.concurrency_group)
             problem = dependencies.problem(decided, others)
-            waiting = problem[1] if problem is not None else dependencies.waits_for(decided, slot, others)
-            return waiting or self._admission.ask(job.key, self._gates(job), slot)
+            return dependencies.hold(decided, slot, others, problem) or keeps_waiting(
+                one, (), running, limit=None
+            )
 
         return why
-
-    @staticmethod
-    def _gates(job: LocalJob) -> tuple[Gate, ...]:
-        group = job.spec.concurrency_group
-        return (Gate(job.simulated.job.namespace, group, 1),) if group is not None else ()
 
     def _save(self) -> None:
         jobs = {**self._others, **{job.key: save_job(job.simulated, job.fingerprint) for job in self._jobs}}

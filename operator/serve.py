@@ -10,9 +10,16 @@ from typing import Any
 import kopf
 
 from crontabber_operator import logs
-from crontabber_operator.settings import DEFAULT_HEALTH, DEFAULT_WEBAPP, Address, SettingError, Settings
+from crontabber_operator.settings import (
+    DEFAULT_HEALTH,
+    DEFAULT_WEBAPP,
+    MAX_RUNS,
+    Address,
+    SettingError,
+    Settings,
+)
 
-FLAGS = ("namespace", "webapp", "health", "log-format", "sentry-crons", "sentry-secrets")
+FLAGS = ("namespace", "webapp", "health", "log-format", MAX_RUNS, "sentry-crons", "sentry-secrets")
 
 _EPILOG = """\
 Each flag is also an environment variable: --log-format is CRONTABBER_LOG_FORMAT. In a pod, and with a
@@ -40,6 +47,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--health", metavar="[HOST]:PORT", help=f"serve /healthz here; 'off' for not ({DEFAULT_HEALTH})"
     )
     parser.add_argument("--log-format", metavar="FORMAT", help="text, or json: one object a line (text)")
+    parser.add_argument(
+        f"--{MAX_RUNS}",
+        metavar="N",
+        help="start no run of a namespace while so many go on, the oldest slot first (any number)",
+    )
     parser.add_argument(
         "--sentry-crons",
         nargs="?",

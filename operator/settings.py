@@ -14,6 +14,7 @@ PREFIX = "CRONTABBER_"
 DEFAULT_WEBAPP = "deployment/webapp"
 DEFAULT_HEALTH = ":8082"
 _ON, _OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0", "")
+MAX_RUNS = "max-concurrent-runs-per-namespace"
 
 
 class SettingError(ValueError):
@@ -41,6 +42,8 @@ class Settings:
     """Tell Sentry Crons when runs begin and end."""
     sentry_secrets: bool = True
     """Read a namespace's own DSN from its Secret."""
+    max_concurrent_runs_per_namespace: int | None = None
+    """None: any number."""
 
     @classmethod
     def read(cls, flags: Mapping[str, str | None], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -62,6 +65,7 @@ class Settings:
             log_format=_choice("log-format", value("log-format", "text"), ("text", "json")),
             sentry_crons=_switch("sentry-crons", value("sentry-crons", "off")),
             sentry_secrets=_switch("sentry-secrets", value("sentry-secrets", "on")),
+            max_concurrent_runs_per_namespace=_limit(MAX_RUNS, value(MAX_RUNS, "")),
         )
 
 
@@ -81,6 +85,15 @@ def _address(flag: str, text: str) -> Address | None:
         message = f"--{flag} takes HOST:PORT or :PORT, or 'off', not {text!r}"
         raise SettingError(message)
     return Address(host.strip("[]"), int(port))
+
+
+def _limit(flag: str, text: str) -> int | None:
+    if text in ("", "none"):
+        return None
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 1_000_000:
+        message = f"--{flag} takes a number from 1, or 'none', not {text!r}"
+        raise SettingError(message)
+    return int(text)
 
 
 def _choice(flag: str, text: str, accepted: tuple[str, ...]) -> str:

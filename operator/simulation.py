@@ -22,6 +22,7 @@ from crontabber_operator.observed import (
     CronJobSeen,
     Desired,
     Evidence,
+    Hold,
     Job,
     Observed,
     Run,
@@ -33,7 +34,7 @@ STEPS_MAX = 1000
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 10, 600
 """The Job controller's waits before it makes a failed pod anew."""
 
-Hold = Callable[[datetime], str | None]
+MayStart = Callable[[datetime], Hold | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class SimulatedJob:
     next_pod: dict[str, datetime] = field(default_factory=dict)
     """When the Job controller makes a plain run's next pod, by uid."""
     annotations: dict[str, str] = field(default_factory=dict)
-    hold: Hold = lambda _slot: None
+    hold: MayStart = lambda _slot: None
     wake_at: datetime | None = None
     decision: Decision = field(default_factory=Decision)
     """The newest one, with nothing left to do."""

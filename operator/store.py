@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from crontabber_operator.admission import occupies
 from crontabber_operator.manifests import PREFIX, Owner
 from crontabber_operator.models import InvalidSpec, Spec, Status, parse_time
 from crontabber_operator.observed import CronJobSeen, Job, Run
@@ -75,6 +76,9 @@ class Resource:
         )
 
 
+_NONE: Mapping[Key, str | None] = {}
+
+
 class _KnownRun(NamedTuple):
     version: int
     owners: frozenset[str]
@@ -96,6 +100,8 @@ class Store:
     _resources: dict[Key, Resource] = field(default_factory=dict)
     _runs: dict[Key, dict[str, _KnownRun]] = field(default_factory=dict)
     _cronjobs: dict[Key, _KnownCronJob] = field(default_factory=dict)
+    _occupied: dict[str, dict[Key, str | None]] = field(default_factory=dict)
+    """By namespace: the resources that run, or are about to, each with its concurrencyGroup."""
     _deleted: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def resource(self, key: Key) -> Resource | None:
@@ -120,6 +126,13 @@ class Store:
         known = self._cronjobs.get(Key(owner.namespace, owner.name))
         return None if known is None else replace(known.seen, ours=owner.uid in known.owners)
 
+    def occupied(self, namespace: str) -> Mapping[Key, str | None]:
+        """Return the resources of a namespace that run (admission.py), each with its concurrencyGroup.
+
+        The same mapping as long as nothing of it changes, and another one when it does.
+        """
+        return self._occupied.get(namespace, _NONE)
+
     def put_resource(self, body: Body) -> Key:
         """Take a CrontabberJob, unless a newer one is known."""
         metadata = body["metadata"]
@@ -129,6 +142,7 @@ class Store:
         if metadata["uid"] in self._deleted or (known is not None and known.version > version):
             return key
         self._resources[key] = _read_resource(body, version, known)
+        self._mind_place(key)
         return key
 
     def put_job(self, body: Body, *, asked_for: Key | None = None) -> Key | None:
@@ -148,6 +162,7 @@ class Store:
         before = known.get(run.uid)
         if before is None or before.version <= version:
             known[run.uid] = _KnownRun(version, _owners(body), run)
+            self._mind_place(key)
         return key
 
     def mark_released(self, key: Key, uid: str) -> None:
@@ -155,6 +170,7 @@ class Store:
         known = self._runs.get(key, {})
         if uid in known:
             known[uid] = known[uid]._replace(run=replace(known[uid].run, released=True))
+            self._mind_place(key)
 
     def put_cronjob(self, body: Body, *, asked_for: bool = False) -> Key:
         """Take a CronJob, ours or not, unless a newer one is known (`asked_for` as in `put_job`)."""
@@ -169,6 +185,7 @@ class Store:
             return key
         watched = owner_name(body) is not None
         self._cronjobs[key] = _KnownCronJob(version, _owners(body), watched, seen)
+        self._mind_place(key)
         return key
 
     def drop_resource(self, key: Key, uid: str) -> None:
@@ -177,6 +194,7 @@ class Store:
         known = self._resources.get(key)
         if known is not None and known.owner.uid == uid:
             del self._resources[key]
+            self._mind_place(key)
 
     def drop_job(self, key: Key, uid: str) -> None:
         """Forget a Job that was deleted."""
@@ -185,6 +203,7 @@ class Store:
         known.pop(uid, None)
         if not known:
             self._runs.pop(key, None)
+        self._mind_place(key)
 
     def drop_cronjob(self, key: Key, uid: str) -> None:
         """Forget a CronJob that was deleted."""
@@ -192,6 +211,7 @@ class Store:
         known = self._cronjobs.get(key)
         if known is not None and known.seen.uid == uid:
             del self._cronjobs[key]
+            self._mind_place(key)
 
     def known(self, kind: Kind) -> dict[str, list[tuple[Key, str]]]:
         """Return key and uid of all objects of a kind, by their namespace."""
@@ -218,6 +238,25 @@ class Store:
         cronjob = self._cronjobs.get(key)
         if cronjob is not None and not cronjob.watched:
             del self._cronjobs[key]
+
+    def _mind_place(self, key: Key) -> None:
+        resource = self._resources.get(key)
+        is_occupied, group = False, None  # without a place it has no group, either
+        if resource is not None and isinstance(resource.spec, InvalidSpec):
+            is_occupied = resource.status.ongoing is not None
+        elif resource is not None and isinstance(resource.spec, Spec):
+            is_occupied = occupies(resource.spec, resource.status, self.runs(resource.owner))
+            group = resource.spec.concurrency_group if is_occupied else None
+        before = self._occupied.get(key.namespace, {})
+        if is_occupied == (key in before) and before.get(key) == group:
+            return
+        after = {other: its for other, its in before.items() if other != key}
+        if is_occupied:
+            after[key] = group
+        if after:
+            self._occupied[key.namespace] = after
+        else:
+            self._occupied.pop(key.namespace, None)
 
     def _bury(self, uid: str) -> None:
         """Remember a deletion, so that a late event doesn't bring the object back."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from crontabber_operator import bookkeeping
 from crontabber_operator.decision import ApplyCronJob, MoveLastSchedule, Release, next_of
 from crontabber_operator.models import Result, Spec, Status
-from crontabber_operator.observed import CronJobSeen, Desired, Run, RunKind, View
+from crontabber_operator.observed import CronJobSeen, Desired, Hold, Run, RunKind, View
 from crontabber_operator.schedule import Frequency
 
 QUIET = timedelta(seconds=5)
@@ -123,11 +123,11 @@ def release_by_hand(view: View, books: Status) -> tuple[Release, ...]:
     )
 
 
-def suspended_by_hand(run: Run) -> str | None:
+def suspended_by_hand(run: Run) -> Hold | None:
     """Tell that a run was suspended after it was released: it is never released again."""
     if not (run.running and run.suspended):
         return None
-    return f"Job {run.name} was suspended by hand; resume it or delete it."
+    return Hold("SuspendedByHand", f"Job {run.name} was suspended by hand; resume it or delete it.")
 
 
 # --- Starting -------------------------------------------------------------------------------------------

@@ -346,7 +346,7 @@ def _state(state: Waiting | Running | Terminated, limit_bytes: int) -> dict[str,
     ended: dict[str, Any] = {
         "exitCode": state.exit_code,
         "reason": state.reason,
-        "startedAt": timestamp(state.started_at) if state.started_at else "1970-01-01T00:00:00Z",
+        "startedAt": timestamp(state.started_at) if state.started_at else None,
         "finishedAt": timestamp(state.finished_at),
     }
     if state.message:

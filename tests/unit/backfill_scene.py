@@ -19,6 +19,7 @@ from crontabber_operator.observed import (
     CronJobSeen,
     Desired,
     Evidence,
+    Hold,
     Job,
     Observed,
     Run,
@@ -81,7 +82,8 @@ class Scene:
         self.taken_names: set[str] = set()
         self.cannot_start: dict[str, str] = {}
         self.can_batch = False
-        self.hold: Callable[[datetime], str | None] = lambda _slot: None
+        self.hold: Callable[[datetime], Hold | None] = lambda _slot: None
+        self.problem: Unavailable | None = None
         self._uids = (f"uid-{number}" for number in itertools.count(1))
 
     # --- What exists ---------------------------------------------------------------------------------------
@@ -105,6 +107,7 @@ class Scene:
             cannot_start=dict(self.cannot_start),
             can_batch=self.can_batch,
             hold=self.hold,
+            problem=self.problem,
         )
 
     def edit(self, **fields: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from crontabber_operator.backfill import decide
 from crontabber_operator.models import ConditionType, HistoryEntry, Result, State, Status
-from crontabber_operator.observed import Evidence, RunKind, Unavailable
+from crontabber_operator.observed import Evidence, Hold, RunKind, Unavailable
 from tests.unit.backfill_scene import NAME, Scene, at, clock, failure, slots
 
 GATED: dict[str, Any] = {"frequency": "1h", "passLastSuccess": True}
@@ -211,16 +211,16 @@ def test_outcome_and_next_claim_are_one_write() -> None:
 
 
 @pytest.mark.parametrize(
-    "blocker",
+    ("blocker", "reason"),
     [
-        lambda scene: scene.one_off("10:00", 1, released=True, suspended=False),
-        lambda scene: scene.native("10:00", released=True, suspended=False),
-        lambda scene: scene.one_off("10:00", 1, released=True, suspended=True),
-        lambda scene: scene.one_off("10:00", 1, released=True, suspended=False, deleting=True),
+        (lambda scene: scene.one_off("10:00", 1, released=True, suspended=False), "Waiting"),
+        (lambda scene: scene.native("10:00", released=True, suspended=False), "Waiting"),
+        (lambda scene: scene.one_off("10:00", 1, released=True, suspended=True), "SuspendedByHand"),
+        (lambda scene: scene.one_off("10:00", 1, released=True, suspended=False, deleting=True), "Waiting"),
     ],
     ids=["one-off", "native", "suspended by hand", "ending"],
 )
-def test_nothing_is_claimed_while_a_released_run_is_unfinished(blocker: Any) -> None:
+def test_nothing_is_claimed_while_a_released_run_is_unfinished(blocker: Any, reason: str) -> None:
     """Also one that nobody claims any more, after a mark or reset: two never overlap."""
     scene = chain("10:00")
     blocker(scene)
@@ -229,7 +229,7 @@ def test_nothing_is_claimed_while_a_released_run_is_unfinished(blocker: Any) -> 
     assert scene.status.ongoing is None
     caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
     assert caught_up is not None
-    assert caught_up.reason == "Waiting"
+    assert caught_up.reason == reason
 
 
 def test_a_manual_run_holds_nothing_back() -> None:
@@ -247,9 +247,9 @@ def test_a_run_that_may_not_start_yet_is_told() -> None:
     scene.one_off("10:00")
     asked = []
 
-    def hold(slot: Any) -> str:
+    def hold(slot: Any) -> Hold:
         asked.append(slot)
-        return "it waits for slot 10:00 of another."
+        return Hold("WaitingForDependency", "it waits for slot 10:00 of another.")
 
     scene.hold = hold
     decision = scene.rest("10:30")
@@ -257,7 +257,79 @@ def test_a_run_that_may_not_start_yet_is_told() -> None:
     assert set(asked) == {at("10:00")}
     caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
     assert caught_up is not None
+    assert caught_up.reason == "WaitingForDependency"
     assert caught_up.message == "1 slot is due; it waits for slot 10:00 of another."
+    assert decision.turn is None, "it asks for no place"
+
+
+@pytest.mark.parametrize("with_run", [True, False], ids=["has a Job", "has none"])
+def test_a_run_that_waits_for_its_turn_says_with_which_slot(with_run: bool) -> None:
+    """So that those with older slots go first; nothing is made or claimed meanwhile."""
+    scene = chain()
+    if with_run:
+        scene.one_off("10:00")
+    else:
+        scene.change_cronjob(last_schedule=at("10:00"))
+    scene.hold = lambda _slot: Hold("WaitingForConcurrencyGroup", "it waits for its turn.", is_turn=True)
+    decision = scene.rest("10:30")
+    assert (decision.create, decision.release, scene.status.ongoing) == ((), (), None)
+    assert decision.turn == at("10:00")
+    scene.hold = lambda _slot: None
+    assert scene.decide("10:30").turn == at("10:00")
+
+
+@pytest.mark.parametrize(
+    "hindrance",
+    [
+        lambda scene: scene.edit(suspend=True),
+        lambda scene: setattr(scene, "desired", Unavailable("WebAppNotFound", "no")),
+        lambda scene: scene.one_off("10:00", 1, released=True, suspended=False),
+    ],
+    ids=["suspended", "no template", "another run goes on"],
+)
+def test_who_can_not_start_anyway_asks_for_no_place(hindrance: Any) -> None:
+    """It would keep others from theirs."""
+    scene = chain()
+    hindrance(scene)
+    asked = []
+    scene.hold = asked.append
+    assert scene.rest("10:30").turn is None
+    assert asked == []
+
+
+@pytest.mark.parametrize(("reason", "stalled"), [("DependencyMissing", False), ("DependencyCycle", True)])
+def test_what_is_wrong_with_dependencies_is_told_in_ready(reason: str, stalled: bool) -> None:
+    """The CronJob is made all the same, and the job's own slots go on being counted."""
+    scene = chain()
+    scene.problem = Unavailable(reason, "mend it", stalled=stalled)
+    scene.hold = lambda _slot: Hold(reason, "see Ready.")
+    scene.rest("10:30")
+    ready, stalled_told = (
+        scene.status.condition(kind) for kind in (ConditionType.READY, ConditionType.STALLED)
+    )
+    assert ready is not None
+    assert stalled_told is not None
+    assert (ready.status, ready.reason, ready.message) == ("False", reason, "mend it")
+    assert stalled_told.status == str(stalled)
+    assert scene.status.missed == 1
+    scene.problem = None
+    scene.rest("10:30")
+    ready = scene.status.condition(ConditionType.READY)
+    assert ready is not None
+    assert ready.status == "True"
+
+
+def test_a_failed_slot_whose_turn_it_is_not_tells_that_and_not_its_retry() -> None:
+    """The wait between the attempts is over."""
+    scene = chain()
+    first = scene.one_off("10:00")
+    scene.take("10:01")
+    scene.failed(first, "10:02")
+    scene.hold = lambda _slot: Hold("WaitingForConcurrencyGroup", "it waits for its turn.", is_turn=True)
+    scene.rest("10:30")
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert caught_up.reason == "WaitingForConcurrencyGroup"
 
 
 def test_a_run_of_a_suspended_job_is_not_claimed() -> None:

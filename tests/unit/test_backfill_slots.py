@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from crontabber_operator.models import LastError, Retry, State, Status
+from crontabber_operator.observed import Hold
 from tests.unit.backfill_scene import Scene, at, clock, slots
 
 GATED: dict[str, Any] = {"frequency": "1h", "passLastSuccess": True}
@@ -185,7 +186,7 @@ def test_a_slot_that_could_not_start_in_time_is_skipped(
 def test_a_slot_that_waits_is_skipped_in_time() -> None:
     """Nothing else may happen until then: the operator wakes by itself."""
     scene = without_natives(Scene(**BACKFILL, startingDeadlineSeconds=600))
-    scene.hold = lambda _slot: "it waits for another job."
+    scene.hold = lambda _slot: Hold("WaitingForDependency", "it waits for another job.")
     assert clock(scene.rest("10:01").wake_at) == "10:10"
 
 

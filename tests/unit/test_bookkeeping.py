@@ -25,7 +25,7 @@ from crontabber_operator.models import (
     State,
     Status,
 )
-from crontabber_operator.observed import Attempt, View
+from crontabber_operator.observed import Attempt, Hold, View
 from tests.unit.backfill_scene import Scene, at, clock, failure
 
 BACKFILL: dict[str, Any] = {"frequency": "1h", "backfill": True}
@@ -127,11 +127,17 @@ def test_a_suspended_or_exhausted_job_has_no_next_run(now: str) -> None:
     [
         ({}, {}, "09:40", "NothingMissed", "Every slot that was due is settled."),
         ({}, {}, "10:30", "Starting", "1 slot is due; the oldest is about to start."),
-        ({}, {"waiting_for": "it waits for b."}, "11:30", "Waiting", "2 slots are due; it waits for b."),
+        (
+            {},
+            {"waiting_for": Hold("WaitingForDependency", "it waits for b.")},
+            "11:30",
+            "WaitingForDependency",
+            "2 slots are due; it waits for b.",
+        ),
         ({"ongoing": ONGOING}, {}, "11:30", "Running", "2 slots are due; slot 2026-06-03T10:00Z is running."),
         (
             {"ongoing": ONGOING},
-            {"waiting_for": "it was suspended by hand."},
+            {"waiting_for": Hold("Waiting", "it was suspended by hand.")},
             "10:30",
             "Waiting",
             "1 slot is due; it was suspended by hand.",

@@ -218,8 +218,9 @@ def test_crd_outlives_the_release_unless_told_otherwise() -> None:
             {"sentry.crons": True, "sentry.namespaceSecrets": True},
             {"sentry-crons": "on", "sentry-secrets": "on"},
         ),
+        ({"maxConcurrentRunsPerNamespace": 5}, {"max-concurrent-runs-per-namespace": "5"}),
     ],
-    ids=["default", "namespaces", "webapp", "sentry"],
+    ids=["default", "namespaces", "webapp", "sentry", "limit"],
 )
 def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, str]) -> None:
     """The operator takes the arguments that the chart gives, and understands what was meant."""
@@ -533,6 +534,7 @@ def test_helm_test_runs_where_the_operator_serves(watched: list[str], namespace:
         ("sentry.dsn", "sentry.example.com/1"),
         ("sentry.crons", "yes"),
         ("sentry.enabled", True),
+        ("maxConcurrentRunsPerNamespace", 0),
         ("health.port", 70_000),
         ("livenessProbe.httpGet", {}),
         ("resources.limit", {}),

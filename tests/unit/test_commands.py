@@ -23,6 +23,7 @@ from crontabber_operator.models import CommandRecord, LastError, Status
 from tests.unit.backfill_scene import NAME, Scene, at, clock
 
 MARK = "crontabber.dev/mark-success"
+RESET, RUN_NOW = "crontabber.dev/reset", "crontabber.dev/run-now"
 
 
 def gated() -> Scene:
@@ -272,6 +273,31 @@ def test_a_command_with_an_id_that_was_done_is_not_done_again(name: str) -> None
     kubectl.annotations = {f"crontabber.dev/{other}": "", COMMAND_ID: "deploy-7"}
     kubectl.finish("12:50")
     assert kubectl.done == [name, other]
+
+
+def test_a_command_with_a_very_long_id_is_not_done_again() -> None:
+    """The status has room for its beginning only; an id that ends otherwise is another one all the same."""
+    command_id = "deploy-" + 5000 * "7"
+    kubectl = Kubectl(gated(), reset="", command_id=command_id)
+    kubectl.finish("12:30")
+    for given in (command_id, command_id, command_id[:-1] + "8"):
+        kubectl.annotations = {RESET: "", COMMAND_ID: given}
+        kubectl.finish("12:40")
+    assert kubectl.done == ["reset", "reset"]
+    assert all(len(record.id) <= 256 for record in kubectl.scene.status.last_commands)
+
+
+def test_a_value_given_while_the_command_without_one_is_pending_is_another_command() -> None:
+    """It is not taken for what is left of the first."""
+    kubectl = Kubectl(gated(), run_now="")
+    step = kubectl.step("12:30")
+    assert step is not None
+    kubectl.do(step)
+    kubectl.annotations[RUN_NOW] = "--all"
+    kubectl.finish("12:31")
+    assert kubectl.done == ["run-now", "run-now"]
+    values = [record.value for record in kubectl.scene.status.last_commands]
+    assert values == ["--all", ""]
 
 
 def test_an_id_alone_is_no_command() -> None:

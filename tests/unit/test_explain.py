@@ -188,8 +188,8 @@ HINDRANCES = {
     ),
     "dependency": ({}, replace(TOLD, waiting_for="it waits for slot x."), "it waits for slot x."),
     "circle": (
-        {},
-        replace(TOLD, problem=("DependencyCycle", "a → b → a is a circle.")),
+        {"problem": Unavailable("DependencyCycle", "a → b → a is a circle.", stalled=True)},
+        TOLD,
         "a → b → a is a circle.",
     ),
     "refused": (

@@ -164,13 +164,28 @@ def test_the_evidence_has_the_failures_oldest_first() -> None:
     """And when the good attempt started; what still runs tells nothing."""
     pods = [
         pod("late", created="2026-06-03T10:09:00Z"),
-        pod("good", phase="Succeeded", created="2026-06-03T10:20:00Z"),
+        pod(
+            "good",
+            phase="Succeeded",
+            created="2026-06-03T10:20:00Z",
+            terminated={"startedAt": "2026-06-03T10:20:02Z"},
+        ),
         pod("early", created="2026-06-03T10:01:00Z"),
         pod("running", phase="Running", created="2026-06-03T10:30:00Z"),
     ]
     told = evidence(pods, {"uid of late": "CommandError: late", "uid of early": "CommandError: early"})
     assert [attempt.value for attempt in told.failures] == ["early", "late"]
-    assert told.good_started == parse_time("2026-06-03T10:00:02Z")
+    assert told.good_started == parse_time("2026-06-03T10:20:02Z")
+
+
+@pytest.mark.parametrize("nothing", [None, "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "soon", 7])
+def test_a_time_before_the_pod_was_made_is_none(nothing: Any) -> None:
+    """Container runtimes write the beginning of time where they know no better."""
+    given = pod(terminated={"startedAt": nothing, "finishedAt": nothing})
+    attempt = read_attempt(given, "")
+    assert (attempt.started, attempt.finished) == (parse_time("2026-06-03T10:00:01Z"), None)
+    given["status"]["startTime"] = nothing
+    assert read_attempt(given, "").started is None
 
 
 def test_no_pods_are_no_evidence() -> None:
