@@ -8,7 +8,7 @@ concerns is returned.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from crontabber_operator import bookkeeping, dependencies
@@ -70,7 +70,7 @@ class Neighbours:
 
     # --- Before a decision -------------------------------------------------------------------------------
 
-    def looks(self, key: Key) -> None:
+    def begins(self, key: Key) -> None:
         """A pass of this job begins: from here on it has to be told of what it depends on."""
         if not self._is_started:
             self._is_started = True
@@ -80,6 +80,11 @@ class Neighbours:
         for need in needs:
             if need not in self._told:
                 self._told[need] = _told(self._store.resource(need))
+
+    def look(self, job: Job, seen: Observed) -> Observed:
+        """Return what exists together with what the neighbours allow."""
+        problem = self.problem(job)
+        return replace(seen, hold=self.hold(job, problem), problem=problem)
 
     def problem(self, job: Job) -> Unavailable | None:
         """Find what is wrong with the jobs that this one depends on."""

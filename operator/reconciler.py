@@ -24,6 +24,7 @@ from crontabber_operator.job_writer import JobWriter
 from crontabber_operator.listening import Listeners
 from crontabber_operator.memory import Memory
 from crontabber_operator.models import InvalidSpec, Spec, Status
+from crontabber_operator.neighbours import Neighbours
 from crontabber_operator.observed import Job, Observed, Run
 from crontabber_operator.planning import Planner
 from crontabber_operator.recorder import Recorder
@@ -63,6 +64,7 @@ class Reconciler:
         self.store = Store()
         self.templates = Templates(cluster)
         self.listeners = Listeners()
+        self._neighbours = Neighbours(self.store, settings.max_concurrent_runs_per_namespace, clock)
         self._cluster = cluster
         self._clock = clock
         self._recorder = recorder or Recorder(cluster, clock)
@@ -126,14 +128,20 @@ class Reconciler:
         memory = self._memory.setdefault(key, Memory())
         loop = asyncio.get_running_loop()
         started = loop.time()
+        failed = True
+        self._neighbours.begins(key)
         try:
             await self._pass(key, memory)
+            failed = False
         except ApiError as error:
             self._later(key, memory, error)
         except Exception as error:  # one resource must never stop the others
             logger.exception("%s/%s: unexpected error", key.namespace, key.name)
             self._later(key, memory, error)
-        else:
+        finally:
+            for other in self._neighbours.rests(key, failed=failed):
+                self.wake(other)
+        if not failed:
             memory.failures = 0
             self.listeners.passed(key, loop.time() - started)
             if self.store.resource(key) is None:
@@ -166,7 +174,8 @@ class Reconciler:
             if step is not None:
                 await self._do_step(resource, resource.spec, memory, step)
                 continue
-            decision = decide(job, seen, now)
+            decision = decide(job, self._neighbours.look(job, seen), now)
+            self._neighbours.decided(job, decision)
             if await self._answer(resource, memory, decision):
                 continue
             if not await self._carry_out(resource, job, seen, memory, decision):

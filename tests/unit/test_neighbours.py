@@ -82,7 +82,7 @@ class Space:
     def look(self, name: str, slot: str | None = None, **after: Any) -> set[str]:
         """Have a pass of a job, in which it wants to start a slot; `after` is what it writes. Return who is woken."""
         key = Key(SPACE, name)
-        self.neighbours.looks(key)
+        self.neighbours.begins(key)
         resource = self.store.resource(key)
         if resource is not None and not resource.deleting:
             hold = self.hold(name, slot) if slot is not None else None
@@ -235,7 +235,7 @@ def test_between_decision_and_claim_nobody_else_is_let_in() -> None:
     space = Space()
     a, b = space.put("a", **DUE), space.put("b", **DUE)
     for key in (a, b):
-        space.neighbours.looks(key)
+        space.neighbours.begins(key)
     job = space.store.resource(a)
     assert job is not None
     assert space.hold("a", "12:00") is None
