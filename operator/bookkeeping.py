@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from crontabber_operator.models import (
@@ -22,6 +23,7 @@ from crontabber_operator.models import (
     Ongoing,
     Result,
     Retry,
+    SkippedBy,
     State,
     Status,
 )
@@ -215,9 +217,19 @@ def delay(job: Job, failures: int) -> timedelta:
     return timedelta(seconds=min(first * 2**doublings, most))
 
 
-def skip_through(status: Status, through: datetime, count: int) -> Status:
+class Skip(StrEnum):
+    """Why slots are skipped: fields of SkippedBy."""
+
+    BACKFILL_LIMIT = "backfill_limit"
+    STARTING_DEADLINE = "starting_deadline"
+    RETRY_LIMIT = "retry_limit"
+
+
+def skip_through(status: Status, through: datetime, count: int, why: Skip) -> Status:
     """Settle `count` slots that will not run."""
-    return replace(status, settled_through=through, skipped=status.skipped + count)
+    by = status.skipped_by or SkippedBy()
+    by = replace(by, **{why.value: getattr(by, why.value) + count})
+    return replace(status, settled_through=through, skipped=status.skipped + count, skipped_by=by)
 
 
 def skip_late(view: View, status: Status, now: datetime) -> Status:
@@ -229,7 +241,7 @@ def skip_late(view: View, status: Status, now: datetime) -> Status:
     late = view.spec.slots.newest_until(now - timedelta(seconds=deadline))
     if late is None or late <= settled:
         return status
-    return skip_through(status, late, view.spec.slots.count(settled, late))
+    return skip_through(status, late, view.spec.slots.count(settled, late), Skip.STARTING_DEADLINE)
 
 
 def skip_surplus(view: View, status: Status) -> Status:
@@ -239,7 +251,7 @@ def skip_surplus(view: View, status: Status) -> Status:
         return status
     surplus = view.spec.slots.count(cursor(view.job, status), view.now) - limit
     last = view.spec.slots.nth_newest_until(view.now, limit + 1) if surplus > 0 else None
-    return skip_through(status, last, surplus) if last is not None else status
+    return skip_through(status, last, surplus, Skip.BACKFILL_LIMIT) if last is not None else status
 
 
 def late_at(view: View, due: datetime) -> datetime | None:

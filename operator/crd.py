@@ -2,7 +2,7 @@
 
 `crontabber crd` prints it; crds/crontabberjobs.yaml is its output. The schema of `spec.template` comes from
 Kubernetes' own OpenAPI, kept as pod_template.json beside this file so that nothing here needs a cluster.
-No field has a default in the schema: a stored spec stays what the user wrote, so that a field's absence
+No field of the spec has a default in the schema: a stored spec stays what the user wrote, so that a field's absence
 keeps its meaning (plain or gated) and a later version may choose another default.
 
 This module must not import kopf or kubernetes, or read a clock.
@@ -23,6 +23,7 @@ from crontabber_operator.models import (
     INT32_MAX,
     KIND,
     NAME_MAX_LENGTH,
+    NOT_SEEN,
     PLURAL,
     RULES,
     VERSION,
@@ -188,6 +189,8 @@ def status_schema() -> Schema:
     del properties["history"]["items"]["properties"]["result"]["enum"]
     properties["conditions"]["x-kubernetes-list-type"] = "map"
     properties["conditions"]["x-kubernetes-list-map-keys"] = ["type"]
+    # Otherwise tools that wait for a resource (kstatus) take it for accepted before the operator has seen it.
+    schema["default"] = {"observedGeneration": NOT_SEEN}
     return schema
 
 

@@ -998,6 +998,21 @@ class Disregarded:
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
+class SkippedBy:
+    """Why slots were skipped."""
+
+    backfill_limit: Annotated[
+        _Counter, Field(description="More slots were missed than backfillLimit allows.")
+    ] = 0
+    starting_deadline: Annotated[
+        _Counter, Field(description="They could not start within startingDeadlineSeconds.")
+    ] = 0
+    retry_limit: Annotated[
+        _Counter, Field(description="Their attempts used up retryLimit, in a job that Kubernetes runs alone.")
+    ] = 0
+
+
+@dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
     """A run that ended."""
 
@@ -1072,13 +1087,25 @@ class Condition:
     ] = None
 
 
+NOT_SEEN = -1
+"""What a new resource has as `observedGeneration`, by the CRD's only default: tools see that it is not accepted yet."""
+
+
+def _known_generation(value: object) -> object:
+    return None if value == NOT_SEEN else value
+
+
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
 class Status:
     """The bookkeeping. Make a changed copy with `dataclasses.replace`."""
 
     observed_generation: Annotated[
-        _Counter | None,
-        Field(description="The metadata.generation that this status speaks about."),
+        Annotated[int, Field(ge=NOT_SEEN)] | None,
+        BeforeValidator(_known_generation),
+        Field(
+            description="The metadata.generation that this status speaks about. -1: the operator has not seen"
+            " the resource yet."
+        ),
     ] = None
     schedule: Annotated[str, Field(description="When the job runs, as the column SCHEDULE shows it.")] = ""
     state: Annotated[
@@ -1108,8 +1135,15 @@ class Status:
     ] = 0
     skipped: Annotated[
         _Counter,
-        Field(description="How many slots were skipped, by backfillLimit or startingDeadlineSeconds."),
+        Field(
+            description="How many slots were skipped, by backfillLimit or startingDeadlineSeconds, or given up"
+            " at retryLimit."
+        ),
     ] = 0
+    skipped_by: Annotated[
+        SkippedBy | None,
+        Field(description="How many of them for which reason."),
+    ] = None
     error_count: Annotated[_Counter, Field(description="How many runs failed since the last success.")] = 0
     last_error: Annotated[LastError | None, Field(description="The newest failure.")] = None
     ongoing: Annotated[

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from crontabber_operator import bookkeeping, gated, upkeep
-from crontabber_operator.bookkeeping import Situation
+from crontabber_operator.bookkeeping import Situation, Skip
 from crontabber_operator.decision import Decision, MoveLastSchedule, next_of
 from crontabber_operator.models import Disregarded, HistoryEntry, Ongoing, Result, Status
 from crontabber_operator.observed import SECOND, Attempt, Evidence, Hold, Run, RunKind, View
@@ -102,7 +102,8 @@ def _record_run(view: View, books: Status, run: Run, *, counted: int) -> tuple[S
     if run.succeeded:
         entry = bookkeeping.success_entry(run, number, evidence.good_started or started, run.finished)
         return bookkeeping.record_success(view.job, books, entry, through=run.slot), None
-    given_up = bookkeeping.skip_through(books, max(run.slot, bookkeeping.cursor(view.job, books)), 1)
+    settled = max(run.slot, bookkeeping.cursor(view.job, books))
+    given_up = bookkeeping.skip_through(books, settled, 1, Skip.RETRY_LIMIT)
     return replace(given_up, ongoing=None), None
 
 

@@ -241,7 +241,8 @@ class Reconciler:
             return False
         self.store.put_resource(body)
         self.listeners.status_written(resource, status, self.store.runs(owner))
-        for telling in changes(resource.status, status):
+        spec = resource.spec if isinstance(resource.spec, Spec) else None
+        for telling in changes(resource.status, status, spec):
             self._recorder.tell(owner, telling)
         return True
 

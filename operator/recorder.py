@@ -1,5 +1,7 @@
 """Send Events on the resource, aggregated: the same thing again raises the count of the first.
 
+Many Events of a resource with one reason in a short time go on as one, whose message is that of the newest
+(kubectl's own Events do likewise): a job that fails each minute must not fill the namespace.
 Events are told after the fact and may get lost; nothing is ever decided from them.
 """
 
@@ -8,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from crontabber_operator.cluster import ApiError, Cluster
@@ -21,8 +24,12 @@ from crontabber_operator.telling import Telling
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 4096
+SIMILAR = "(the newest of many like it)"
 WAITING_MAX = 10_000
 MESSAGE_MAX_CHARACTERS = 1000
+SIMILAR_MAX = 10
+SIMILAR_WITHIN = timedelta(minutes=10)
+"""So many Events with one reason in so long a time are enough."""
 RETRY_SECONDS = (1, 2, 5, 10, 20)
 
 
@@ -34,6 +41,8 @@ class Recorder:
         self._clock = clock
         self._waiting: asyncio.Queue[tuple[Owner, Telling]] = asyncio.Queue(WAITING_MAX)
         self._sent: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        self._made: OrderedDict[tuple[str, str], deque[datetime]] = OrderedDict()
+        """When the newest Events of a resource with a reason were made."""
 
     def tell(self, owner: Owner, telling: Telling) -> None:
         """Queue an Event on the resource, and log it."""
@@ -66,29 +75,45 @@ class Recorder:
         await self._send(owner, telling)
 
     async def _send(self, owner: Owner, telling: Telling) -> None:
-        key = f"{owner.uid}/{telling.reason}/{hashlib.sha256(telling.message.encode()).hexdigest()}"
-        now = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self._clock().astimezone(UTC)
+        written = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        digest = hashlib.sha256(telling.message.encode()).hexdigest()
+        key = f"{owner.uid}/{telling.reason}/{digest}"
+        if key not in self._sent and self._are_many(owner, telling, now):
+            key = f"{owner.uid}/{telling.reason}/similar"
+            telling = replace(telling, message=f"{SIMILAR} {telling.message}")
         known = self._sent.get(key)
         if known is not None:
             name, count = known
+            change = {"count": count + 1, "lastTimestamp": written, "message": _cut(telling.message)}
             try:
-                await self._cluster.patch_event(
-                    owner.namespace, name, {"count": count + 1, "lastTimestamp": now}
-                )
+                await self._cluster.patch_event(owner.namespace, name, change)
             except ApiError as error:
                 if not error.not_found:
                     raise
             else:
                 self._remember(key, name, count + 1)
                 return
-        made = await self._cluster.create_event(owner.namespace, _event(owner, telling, now))
+        made = await self._cluster.create_event(owner.namespace, _event(owner, telling, written))
         self._remember(key, made["metadata"]["name"], 1)
+        self._made.setdefault((owner.uid, telling.reason), deque(maxlen=SIMILAR_MAX)).append(now)
+        self._made.move_to_end((owner.uid, telling.reason))
+        while len(self._made) > REMEMBERED:
+            self._made.popitem(last=False)
+
+    def _are_many(self, owner: Owner, telling: Telling, now: datetime) -> bool:
+        made = self._made.get((owner.uid, telling.reason))
+        return made is not None and len(made) == SIMILAR_MAX and now - made[0] < SIMILAR_WITHIN
 
     def _remember(self, key: str, name: str, count: int) -> None:
         self._sent[key] = name, count
         self._sent.move_to_end(key)
         while len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
+
+
+def _cut(message: str) -> str:
+    return message[:MESSAGE_MAX_CHARACTERS]
 
 
 def _event(owner: Owner, telling: Telling, now: str) -> dict[str, Any]:
@@ -105,7 +130,7 @@ def _event(owner: Owner, telling: Telling, now: str) -> dict[str, Any]:
         },
         "type": "Warning" if telling.warning else "Normal",
         "reason": telling.reason,
-        "message": telling.message[:MESSAGE_MAX_CHARACTERS],
+        "message": _cut(telling.message),
         "count": 1,
         "firstTimestamp": now,
         "lastTimestamp": now,

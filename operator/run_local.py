@@ -375,7 +375,7 @@ class Local:
             before = job.status
             starts += [(job, start) for start in job.simulated.advance(now)]
             changed |= job.status is not before
-            for telling in changes(before, job.status):
+            for telling in changes(before, job.status, job.spec):
                 self._say(job, f"{telling.reason}: {telling.message}")
         return changed
 

@@ -27,6 +27,7 @@ TRAVELLING = (
     "last_success_time",
     "settled_through",
     "skipped",
+    "skipped_by",
     "error_count",
     "last_error",
     "history",

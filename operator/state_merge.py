@@ -119,6 +119,7 @@ def _merged(incoming: Status, here: Status, record: CommandRecord, *, moves_back
         last_success_time=incoming.last_success_time,
         settled_through=settled,
         skipped=max(incoming.skipped, here.skipped),
+        skipped_by=(incoming if incoming.skipped >= here.skipped else here).skipped_by,
         error_count=incoming.error_count,
         last_error=incoming.last_error,
         retry=None,

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from crontabber_operator.bookkeeping import CANNOT_START, failure_message, says_cannot_start
 from crontabber_operator.commands import PENDING, REFUSED
-from crontabber_operator.models import Condition, ConditionType, Result, State, Status, format_time
+from crontabber_operator.models import (
+    Condition,
+    ConditionType,
+    Result,
+    SkippedBy,
+    Spec,
+    State,
+    Status,
+    format_time,
+)
 from crontabber_operator.observed import Attempt, Run
 
+LATE = timedelta(minutes=5)
+"""A slot that starts so long after its time was missed, as a person on call sees it."""
 MANY_SLOTS = 1000
 """So many slots about to be caught up without a limit are worth a warning."""
 
@@ -27,13 +39,13 @@ class Telling:
     warning: bool = False
 
 
-def changes(before: Status, after: Status) -> Iterator[Telling]:
-    """Yield what became true between two statuses of a resource."""
+def changes(before: Status, after: Status, spec: Spec | None) -> Iterator[Telling]:
+    """Yield what became true between two statuses of a resource; `spec` is None where it is invalid."""
     yield from _acceptance(before, after)
     yield from _commands(before, after)
     yield from _runs(before, after)
     yield from _starts(before, after)
-    yield from _backlog(before, after)
+    yield from _backlog(before, after, spec)
 
 
 def _acceptance(before: Status, after: Status) -> Iterator[Telling]:
@@ -112,14 +124,13 @@ _REASONS = {
 }
 
 
-def _backlog(before: Status, after: Status) -> Iterator[Telling]:
-    if after.skipped > before.skipped:
-        count = after.skipped - before.skipped
-        were = "slots were" if count > 1 else "slot was"
-        yield Telling("SlotsSkipped", f"{count} {were} skipped.", warning=True)
+def _backlog(before: Status, after: Status, spec: Spec | None) -> Iterator[Telling]:
+    yield from _skipped(before.skipped_by or SkippedBy(), after.skipped_by or SkippedBy())
     if after.missed > 1 >= before.missed:
         yield Telling("SlotsMissed", f"{after.missed} slots are due.")
-    if _many_to_catch_up(after) and not _many_to_catch_up(before):
+    elif _starts_late(before, after):
+        yield Telling("SlotsMissed", "A slot was missed at its time; its run starts late.")
+    if _many_to_catch_up(after, spec) and not _many_to_catch_up(before, spec):
         message = f"{after.missed} slots are about to be caught up; spec.backfillLimit would limit them."
         yield Telling("ManySlotsMissed", message, warning=True)
     if after.state is State.CATCHING_UP and before.state is not State.CATCHING_UP:
@@ -128,5 +139,31 @@ def _backlog(before: Status, after: Status) -> Iterator[Telling]:
         yield Telling("CaughtUp", "Every slot that was due is settled.")
 
 
-def _many_to_catch_up(status: Status) -> bool:
-    return status.state is State.CATCHING_UP and status.missed > MANY_SLOTS
+def _skipped(before: SkippedBy, after: SkippedBy) -> Iterator[Telling]:
+    for field, why in _SKIPPED.items():
+        count = getattr(after, field) - getattr(before, field)
+        if count > 0:
+            slots = "1 slot was" if count == 1 else f"{count} slots were"
+            yield Telling("SlotsSkipped", f"{slots} skipped: {why}.", warning=True)
+
+
+_SKIPPED = {
+    "backfill_limit": "more were missed than spec.backfillLimit allows",
+    "starting_deadline": "it was too late to start, by spec.startingDeadlineSeconds",
+    "retry_limit": "the attempts used up spec.retryLimit, so Kubernetes gave up",
+}
+"""By the fields of SkippedBy."""
+
+
+def _starts_late(before: Status, after: Status) -> bool:
+    """Tell whether the first attempt at a slot starts long after its time; a longer backlog is told otherwise."""
+    claim, known = after.ongoing, before.ongoing
+    if claim is None or claim.since is None or claim.attempt > 1 or before.missed > 1 or after.missed > 1:
+        return False
+    return (known is None or known.uid != claim.uid) and claim.since - claim.slot > LATE
+
+
+def _many_to_catch_up(status: Status, spec: Spec | None) -> bool:
+    if spec is None or not spec.backfill or spec.backfill_limit is not None or spec.suspend:
+        return False
+    return status.state is not State.SUSPENDED and status.missed > MANY_SLOTS

@@ -26,6 +26,7 @@ from crontabber_operator.models import (
     Ongoing,
     Result,
     Retry,
+    SkippedBy,
     Spec,
     State,
     Status,
@@ -367,6 +368,7 @@ FULL = Status(
     next_run_time=FAR,
     missed=3,
     skipped=2,
+    skipped_by=SkippedBy(backfill_limit=2),
     error_count=1,
     last_error=LastError(
         type="OperationalError", value="no database", traceback="…", slot=AT, time=AT, job="a-1"

@@ -81,9 +81,16 @@ def test_the_schema_is_structural() -> None:
         assert set(node.get("required", ())) <= set(node.get("properties", ())), path
 
 
-def test_no_field_has_a_default() -> None:
+def test_no_field_of_the_spec_has_a_default() -> None:
     """A stored spec stays what the user wrote: absence decides between plain and gated."""
-    assert [path for path, node in parts(schema()) if "default" in node] == []
+    assert [path for path, node in parts(schema()) if "default" in node] == [".status"]
+
+
+def test_a_new_resource_is_not_taken_for_accepted() -> None:
+    """Tools compare observedGeneration, and know that the operator has not seen it."""
+    default = schema()["properties"]["status"]["default"]
+    assert default == {"observedGeneration": -1}
+    assert Status.read(default) == Status()
 
 
 def test_every_field_of_the_models_is_in_the_schema_and_described() -> None:

@@ -12,8 +12,11 @@ from crontabber_operator.models import (
     CommandRecord,
     Condition,
     HistoryEntry,
+    Ongoing,
     Result,
     Retry,
+    SkippedBy,
+    Spec,
     State,
     Status,
 )
@@ -21,6 +24,7 @@ from crontabber_operator.telling import MANY_SLOTS, Telling, changes, run_now_fa
 from tests.unit.backfill_scene import Scene, at, failure
 
 CATCHING_UP = State.CATCHING_UP
+SPEC = Spec.read({"command": "work", "frequency": "1h", "backfill": True})
 
 
 def ready(status: str, reason: str = "Scheduled", message: str = "fine") -> Condition:
@@ -32,7 +36,7 @@ def ready(status: str, reason: str = "Scheduled", message: str = "fine") -> Cond
 
 def told(before: Status, after: Status) -> list[tuple[str, str, bool]]:
     """List the Events: reason, message, warning."""
-    return [(one.reason, one.message, one.warning) for one in changes(before, after)]
+    return [(one.reason, one.message, one.warning) for one in changes(before, after, SPEC)]
 
 
 def entry(result: Result, attempt: int = 1, message: str = "ValueError: no") -> HistoryEntry:
@@ -124,9 +128,7 @@ def test_exhausted_retries_are_told_with_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "events"),
     [
-        ({}, {"skipped": 1}, [("SlotsSkipped", "1 slot was skipped.", True)]),
-        ({"skipped": 2}, {"skipped": 5}, [("SlotsSkipped", "3 slots were skipped.", True)]),
-        ({"skipped": 5}, {}, []),
+        ({"skipped": 5, "skipped_by": SkippedBy(retry_limit=5)}, {}, []),
         ({}, {"missed": 1}, []),
         ({"missed": 1}, {"missed": 2}, [("SlotsMissed", "2 slots are due.", False)]),
         ({"missed": 2}, {"missed": 3}, []),
@@ -141,7 +143,6 @@ def test_exhausted_retries_are_told_with_what_to_do() -> None:
             [("CaughtUp", "Every slot that was due is settled.", False)],
         ),
         ({"missed": 5, "state": CATCHING_UP}, {"missed": 4, "state": CATCHING_UP}, []),
-        ({"missed": 5, "state": CATCHING_UP}, {"missed": MANY_SLOTS + 1, "state": State.RETRYING}, []),
         (
             {"missed": MANY_SLOTS + 2, "state": CATCHING_UP},
             {"missed": MANY_SLOTS + 1, "state": CATCHING_UP},
@@ -159,10 +160,72 @@ def test_the_backlog_is_told_where_it_begins_and_ends(
 def test_very_many_slots_to_catch_up_are_a_warning() -> None:
     """Of a job with backfill; for others they collapse into one run."""
     after = Status(missed=MANY_SLOTS + 1, state=CATCHING_UP)
-    (warning,) = [event for event in told(Status(missed=2), after) if event[2]]
+    before = Status(missed=2)
+    (warning,) = [event for event in told(before, after) if event[2]]
     assert warning[0] == "ManySlotsMissed"
     assert "spec.backfillLimit" in warning[1]
-    assert not [event for event in told(Status(missed=2), replace(after, state=State.WAITING)) if event[2]]
+    suspended = replace(after, state=State.SUSPENDED)
+    assert not [event for event in told(before, suspended) if event[2]]
+    assert [event[0] for event in told(suspended, after) if event[2]] == ["ManySlotsMissed"], "it is resumed"
+    for spec in (
+        replace(SPEC, backfill=False),
+        replace(SPEC, backfill_limit=2000),
+        replace(SPEC, suspend=True),
+        None,
+    ):
+        assert not [one for one in changes(before, after, spec) if one.warning]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            SkippedBy(),
+            SkippedBy(backfill_limit=1),
+            ["1 slot was skipped: more were missed than spec.backfillLimit allows."],
+        ),
+        (
+            SkippedBy(starting_deadline=2),
+            SkippedBy(starting_deadline=5),
+            ["3 slots were skipped: it was too late to start, by spec.startingDeadlineSeconds."],
+        ),
+        (
+            SkippedBy(),
+            SkippedBy(retry_limit=1),
+            ["1 slot was skipped: the attempts used up spec.retryLimit, so Kubernetes gave up."],
+        ),
+        (SkippedBy(retry_limit=1), SkippedBy(retry_limit=1), []),
+    ],
+)
+def test_skipped_slots_are_told_with_the_reason(before: SkippedBy, after: SkippedBy, said: list[str]) -> None:
+    """So that a person knows which field to change."""
+    events = told(Status(skipped_by=before), Status(skipped_by=after))
+    assert [(reason, warning) for reason, _, warning in events] == len(said) * [("SlotsSkipped", True)]
+    assert [message for _, message, _ in events] == said
+
+
+def claim(slot: str, since: str, attempt: int = 1) -> Ongoing:
+    """Build a claim."""
+    return Ongoing(slot=at(slot), through=at(slot), job="job-1", uid=slot, attempt=attempt, since=at(since))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_told"),
+    [
+        ({}, {"missed": 1, "ongoing": claim("10:00", "10:06")}, True),
+        ({}, {"missed": 1, "ongoing": claim("10:00", "10:04")}, False),
+        ({}, {"missed": 1, "ongoing": claim("10:00", "10:06", attempt=2)}, False),
+        ({"ongoing": claim("10:00", "10:06")}, {"ongoing": claim("10:00", "10:06")}, False),
+        ({"missed": 3}, {"missed": 3, "ongoing": claim("10:00", "10:06")}, False),
+    ],
+    ids=["late", "in time", "a retry", "goes on", "catching up"],
+)
+def test_a_slot_that_starts_late_was_missed(
+    before: dict[str, Any], after: dict[str, Any], is_told: bool
+) -> None:
+    """The operator was down, say; also where only one slot was missed."""
+    events = told(replace(Status(), **before), replace(Status(), **after))
+    assert ("SlotsMissed" in [reason for reason, _, _ in events]) is is_told
 
 
 def record(name: str, result: str, value: str = "", command_id: str = "1") -> CommandRecord:
