@@ -74,21 +74,26 @@ def may_start(
 
 
 def keeps_waiting(
-    one: Waiting[Key], waiting: Iterable[Waiting[Key]], running: Mapping[Key, str | None], limit: int | None
+    one: Waiting[Key], line: Iterable[Waiting[Key]], running: Mapping[Key, str | None], limit: int | None
 ) -> Hold | None:
-    """Say why a job may not start now; None: it may. `waiting` are all of the namespace, this one or not."""
+    """Say why a job may not start now; None: it may. `line` is sorted, this one in it or not."""
     others = {key: group for key, group in running.items() if key != one.key}
-    if one.group is not None and one.group in others.values():
+    taken = {group for group in others.values() if group is not None}
+    if one.group in taken:
         return group_hold(one.group)
-    if limit is not None and len(others) >= limit:
-        return limit_hold(limit)
-    line = sorted((*(other for other in waiting if other.key != one.key), one))
-    if one.key in may_start(line, others, limit):
-        return None
-    before = [other for other in line if other < one]
-    if one.group is not None and any(other.group == one.group for other in before):
-        return group_hold(one.group)
-    return limit_hold(limit or 0)
+    free = None if limit is None else limit - len(others)
+    for other in line:
+        if free is not None and free <= 0:
+            break
+        if not other < one:
+            return None
+        if other.key in others or other.group in taken or other.key == one.key:
+            continue
+        if other.group is not None and other.group == one.group:
+            return group_hold(one.group)
+        taken |= {other.group} if other.group is not None else set()
+        free = None if free is None else free - 1
+    return limit_hold(limit) if limit is not None and free is not None and free <= 0 else None
 
 
 def group_hold(group: str) -> Hold:
@@ -131,6 +136,9 @@ class Admission(Generic[Key]):
     def asks(self, one: Waiting[Key], running: Mapping[Key, str | None]) -> None:
         """Take note that a job wants to start, just after `keeps_waiting()` was asked: it starts, or waits."""
         is_refused = self.keeps_waiting(one, running) is not None
+        self._invited.discard(one.key)
+        if is_refused and self._places.get(one.key) == one:
+            return
         self.leaves(one.key)
         if is_refused:
             self._wait(one)
@@ -144,11 +152,11 @@ class Admission(Generic[Key]):
 
     def leaves(self, key: Key) -> None:
         """A job does not wait any more, and is not about to start."""
-        self._invited_for = None
-        self._starting.pop(key, None)
+        self.has_started(key)
         self._invited.discard(key)
         place = self._places.pop(key, None)
         if place is not None:
+            self._invited_for = None
             del self._line[bisect.bisect_left(self._line, place)]
 
     def has_started(self, key: Key) -> None:

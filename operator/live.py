@@ -224,7 +224,7 @@ def _group(job: Job, slot: datetime, others: Mapping[str, Job], now: datetime) -
         if one.name not in running and (due := _due(one, others, now)) is not None
     ]
     own = Waiting(slot, job.name, group)
-    hold = keeps_waiting(own, waiting, running, limit=None)
+    hold = keeps_waiting(own, sorted(waiting), running, limit=None)
     if hold is None:
         return None
     before = sorted(one for one in waiting if one < own)
