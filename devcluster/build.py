@@ -84,7 +84,10 @@ KUBERNETES = Family(
     module="k8s.io/kubernetes",
     packages={
         name: f"k8s.io/kubernetes/cmd/{name}"
-        for name in ("kube-apiserver", "kube-controller-manager", "kubectl")
+        for name in (
+            *("kube-apiserver", "kube-controller-manager", "kubectl"),
+            *("kube-scheduler", "kubelet", "kube-proxy"),
+        )
     },
     ldflags="-s -w -X k8s.io/component-base/version.gitVersion={version}",
 )
@@ -95,6 +98,9 @@ FAMILIES = (ETCD, KUBERNETES, HELM)
 
 #: What a cluster needs; helm is built only when asked for.
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+
+#: What a cluster with a node of real containers needs on top.
+REAL_NODE = ("kube-scheduler", "kubelet", "kube-proxy")
 
 
 def path_of(name: str) -> Path:

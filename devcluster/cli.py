@@ -9,18 +9,19 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devcluster import build, images
 from devcluster.cluster import AlreadyUpError, Cluster, ClusterError, NoClusterError
 from devcluster.complaints import explain_end
 from devcluster.control import ControlError
+from devcluster.imagebuild.buildah import ImageBuildError, build_image
 from devcluster.nodes import NODE_KINDS
 from devcluster.registry import check_name, command, layout_of, names, remove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from devcluster.protocol import ComponentStatus
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NoClusterError as error:
         print(f"devcluster: {error}", file=sys.stderr)
         return _NOT_UP
-    except (ClusterError, ControlError, build.BuildError, images.ImageError) as error:
+    except (ClusterError, ControlError, build.BuildError, images.ImageError, ImageBuildError) as error:
         print(f"devcluster: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -133,6 +134,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.set_defaults(run=_up)
 
+    load = commands.add_parser(
+        "load",
+        parents=[named],
+        help="give a node of real containers the images of archives (`docker save`, `buildah push`)",
+    )
+    load.add_argument("archives", nargs="+", metavar="ARCHIVE")
+    load.set_defaults(run=_load)
+
+    image = commands.add_parser(
+        "image", help="build an image without Docker (Linux, root), and print where its archive is"
+    )
+    image.add_argument("image", metavar="NAME=DIR", help="its name, and the folder of its Dockerfile")
+    image.add_argument("--file", type=Path, help="another Dockerfile than the folder's own")
+    image.add_argument(
+        "--build-arg",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="repeatable; BASE is a base image made here unless it is given",
+    )
+    image.set_defaults(run=_image)
+
     down = commands.add_parser("down", parents=[named], help="end a cluster with all its processes and data")
     down.add_argument("--all", action="store_true", help="all clusters, whatever their names")
     down.set_defaults(run=_down)
@@ -196,6 +219,24 @@ def _up(options: argparse.Namespace) -> int:
         print(f"The cluster {cluster.name!r} is up until Ctrl-C.")
         _print_hints(cluster)
         return _watch(cluster)
+
+
+def _load(options: argparse.Namespace) -> int:
+    cluster = Cluster.attach(options.name)
+    for name in options.archives:
+        cluster.load(Path(name))
+        print(f"The node has the images of {name}.")
+    return 0
+
+
+def _image(options: argparse.Namespace) -> int:
+    name, _, folder = options.image.partition("=")
+    arguments = dict(text.partition("=")[::2] for text in options.build_arg)
+    if not folder or not all(arguments):
+        message = "write `image NAME=DIR`, and `--build-arg KEY=VALUE`"
+        raise ImageBuildError(message)
+    print(build_image(name, Path(folder), dockerfile=options.file, arguments=arguments))
+    return 0
 
 
 def _already_up(options: argparse.Namespace, given: dict[str, images.LocalImage]) -> int:

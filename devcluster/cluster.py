@@ -20,14 +20,15 @@ from devcluster import build, components, nodes
 from devcluster import images as image_map
 from devcluster.certificates import write_keys
 from devcluster.complaints import explain_end, tail
-from devcluster.components import API_SERVER, CONTROLLER_MANAGER, ETCD
+from devcluster.components import API_SERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER
 from devcluster.control import Control, ControlError
 from devcluster.images import LocalImage
 from devcluster.paths import IMPORT_ROOT, write_atomically
-from devcluster.ports import NoFreePortsError, Ports, allocate
+from devcluster.ports import ADDRESS, NoFreePortsError, Ports, allocate
 from devcluster.probes import Probes
 from devcluster.processes import ProcessIdentity
 from devcluster.protocol import ComponentSpec, ComponentStatus
+from devcluster.realnode import prerequisites, store
 from devcluster.registry import (
     ClusterError,
     Description,
@@ -59,7 +60,8 @@ class AlreadyUpError(ClusterError):
 class Cluster:
     """One running cluster: made by `start` or `attach`; as a context manager it is stopped at the end.
 
-    Its components are called `etcd`, `kube-apiserver`, `kube-controller-manager` and `node`. Methods that
+    Its components are called `etcd`, `kube-apiserver`, `kube-controller-manager` and `node`, with a node of
+    real containers also `kube-scheduler`. Methods that
     speak with its supervisor raise `control.ControlError` when the cluster is not up any more.
     """
 
@@ -102,7 +104,7 @@ class Cluster:
             message = f"{node!r} is no kind of node: {', '.join(nodes.NODE_KINDS)}"
             raise ClusterError(message)
         mapped = _local_images(images or {})
-        binaries = build.binaries()
+        binaries = _programs(node, mapped)
         with locked(name):
             existing = Description.read(name)
             if existing is not None and is_up(existing):
@@ -113,7 +115,7 @@ class Cluster:
             control_plane = cluster._control_plane(  # noqa: SLF001 - of this class
                 binaries, api_server_flags, controller_manager_flags, audit=audit
             )
-            cluster._bring_up(mapped, control_plane, keep=keep)  # noqa: SLF001 - of this class
+            cluster._bring_up(mapped, control_plane, binaries, keep=keep)  # noqa: SLF001 - of this class
         return cluster
 
     @classmethod
@@ -185,7 +187,19 @@ class Cluster:
 
     def set_images(self, images: Mapping[str, LocalImage | str | Path]) -> None:
         """Replace the image map, for the containers that start from now on. Raises images.ImageError."""
+        if images:
+            _check_mapped(self.node_kind)
         image_map.write(self._layout.images, _local_images(images))
+
+    def load(self, archive: Path) -> None:
+        """Give the node of real containers the images of an archive (`docker save`). Raises ClusterError."""
+        if self.node_kind != nodes.REAL:
+            message = f"the node of {self.name!r} runs no real containers: map its images with --image"
+            raise ClusterError(message)
+        try:
+            store.load(self._layout, archive)
+        except store.StoreError as error:
+            raise ClusterError(str(error)) from error
 
     def components(self) -> list[ComponentStatus]:
         """Return what became of each component."""
@@ -317,7 +331,10 @@ class Cluster:
         return {
             ETCD: components.etcd_command(binaries[ETCD], *of_cluster),
             API_SERVER: components.api_server_command(
-                binaries[API_SERVER], *of_cluster, audit=audit, extra_flags=api_server_flags
+                binaries[API_SERVER],
+                *of_cluster,
+                audit=audit,
+                extra_flags=[*nodes.api_server_flags(self.node_kind, self.ports), *api_server_flags],
             ),
             CONTROLLER_MANAGER: components.controller_manager_command(
                 binaries[CONTROLLER_MANAGER], *of_cluster, extra_flags=controller_manager_flags
@@ -325,14 +342,19 @@ class Cluster:
         }
 
     def _bring_up(
-        self, images: Mapping[str, LocalImage], control_plane: Mapping[str, list[str]], *, keep: bool
+        self,
+        images: Mapping[str, LocalImage],
+        control_plane: Mapping[str, list[str]],
+        binaries: Mapping[str, Path],
+        *,
+        keep: bool,
     ) -> None:
         """Start all components below the supervisor; end and remove everything if one does not come up."""
         with contextlib.ExitStack() as undo:
             undo.callback(self._end)
             try:
                 self._write_files(images)
-                self._start_components(control_plane)
+                self._start_components(control_plane, binaries)
                 if keep:
                     self._detach()
             except ControlError as error:
@@ -343,7 +365,8 @@ class Cluster:
     def _write_files(self, images: Mapping[str, LocalImage]) -> None:
         """Write all files that components read."""
         layout, keys = self._layout, self._layout.keys
-        addresses = components.SERVER_ADDRESSES
+        address_of_node = nodes.api_server_address(self.node_kind, self.ports)
+        addresses = [*dict.fromkeys([*components.SERVER_ADDRESSES, address_of_node])]
         write_keys(keys, authority_name=self.context, server_addresses=addresses, now=datetime.now(UTC))
         layout.node.mkdir(mode=0o700)
         image_map.write(layout.images, images)
@@ -351,6 +374,7 @@ class Cluster:
         for user, path in (
             (components.ADMIN, layout.kubeconfig),
             (components.CONTROLLER_MANAGER_USER, layout.controller_manager_kubeconfig),
+            (components.SCHEDULER_USER, layout.scheduler_kubeconfig),
             (components.node_user(self.node_name), layout.node_kubeconfig),
         ):
             tokens[user] = secrets.token_urlsafe(32)
@@ -360,12 +384,13 @@ class Cluster:
                 authority=keys.authority.read_bytes(),
                 user=user[0],
                 token=tokens[user],
+                address=address_of_node if path == layout.node_kubeconfig else ADDRESS,
             )
             write_atomically(path, text)
         write_atomically(layout.tokens, components.token_file(tokens))
         write_atomically(layout.audit_policy, components.audit_policy())
 
-    def _start_components(self, control_plane: Mapping[str, list[str]]) -> None:
+    def _start_components(self, control_plane: Mapping[str, list[str]], binaries: Mapping[str, Path]) -> None:
         """Start all in order; the controller manager and the node get ready side by side."""
         for name, component_command in control_plane.items():
             if name == CONTROLLER_MANAGER:  # it would give up on an API server that isn't ready
@@ -377,6 +402,7 @@ class Cluster:
             layout=self._layout,
             ports=self.ports,
             node_name=self.node_name,
+            binaries=binaries,
         )
         for each in of_node:
             self._start(each.name, each.command, grace_seconds=each.grace_seconds)
@@ -405,6 +431,7 @@ class Cluster:
             ETCD: probes.etcd,
             API_SERVER: probes.api_server,
             CONTROLLER_MANAGER: probes.controller_manager,
+            SCHEDULER: probes.scheduler,
         }.get(component, lambda: probes.node(self.node_name))
         self._wait_for(ready, component, "to be ready")
 
@@ -447,6 +474,27 @@ class Cluster:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
+
+
+def _programs(node_kind: str, images: Mapping[str, LocalImage]) -> dict[str, Path]:
+    """Return the programs of a cluster with this kind of node; build or install what is missing."""
+    if images:
+        _check_mapped(node_kind)
+    names = build.CONTROL_PLANE
+    if node_kind == nodes.REAL:
+        try:
+            prerequisites.ensure()
+        except prerequisites.MissingError as error:
+            message = f"there can be no node of real containers: {error}"
+            raise ClusterError(message) from error
+        names += build.REAL_NODE
+    return build.binaries(names)
+
+
+def _check_mapped(node_kind: str) -> None:
+    if node_kind == nodes.REAL:
+        message = "real containers need real images: leave out --image, and give it archives with `load`"
+        raise ClusterError(message)
 
 
 def _local_images(images: Mapping[str, LocalImage | str | Path]) -> dict[str, LocalImage]:

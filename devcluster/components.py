@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ETCD = "etcd"
 API_SERVER = "kube-apiserver"
 CONTROLLER_MANAGER = "kube-controller-manager"
+SCHEDULER = "kube-scheduler"
 
 #: The range of Services' addresses, and the API server's own Service in it.
 _SERVICE_RANGE = "10.96.0.0/16"
@@ -38,6 +39,7 @@ SERVER_ADDRESSES = [
 #: Who may log in, by token: the user's name and groups.
 ADMIN = ("devcluster-admin", ("system:masters",))
 CONTROLLER_MANAGER_USER = ("system:kube-controller-manager", ())
+SCHEDULER_USER = ("system:kube-scheduler", ())
 
 
 def node_user(node_name: str) -> tuple[str, tuple[str, ...]]:
@@ -107,6 +109,11 @@ class Layout:
     def controller_manager_kubeconfig(self) -> Path:
         """The controller manager's."""
         return self.folder / "controller-manager.kubeconfig"
+
+    @property
+    def scheduler_kubeconfig(self) -> Path:
+        """The scheduler's."""
+        return self.folder / "scheduler.kubeconfig"
 
     @property
     def node_kubeconfig(self) -> Path:
@@ -264,10 +271,32 @@ def controller_manager_command(
     ]
 
 
-def kubeconfig(*, context: str, port: int, authority: bytes, user: str, token: str) -> str:
+def scheduler_command(binary: Path, layout: Layout, ports: Ports) -> list[str]:
+    """Return the scheduler's command."""
+    kubeconfig = layout.scheduler_kubeconfig
+    return [
+        str(binary),
+        f"--kubeconfig={kubeconfig}",
+        f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}",
+        "--authentication-skip-lookup",
+        f"--bind-address={ADDRESS}",
+        f"--secure-port={ports.scheduler}",
+        f"--tls-cert-file={layout.keys.server}",
+        f"--tls-private-key-file={layout.keys.server_key}",
+        "--leader-elect=false",
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
+        "--profiling=false",
+    ]
+
+
+def kubeconfig(
+    *, context: str, port: int, authority: bytes, user: str, token: str, address: str = ADDRESS
+) -> str:
     """Return a kubeconfig with one context, which needs no other file. JSON, which is YAML."""
     cluster = {
-        "server": f"https://{ADDRESS}:{port}",
+        "server": f"https://{address}:{port}",
         "certificate-authority-data": base64.b64encode(authority).decode(),
     }
     config = {

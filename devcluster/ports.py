@@ -55,6 +55,11 @@ class Ports:
         """Where the node serves `kubectl logs`."""
         return self.control + 5
 
+    @property
+    def scheduler(self) -> int:
+        """Where the scheduler serves its health, where there is one."""
+        return self.control + 6
+
 
 def allocate() -> tuple[Ports, socket.socket]:
     """Return a block of free ports, and the listening socket that holds it. Raises NoFreePortsError."""

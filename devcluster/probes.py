@@ -48,6 +48,10 @@ class Probes:
             is not None
         )
 
+    def scheduler(self) -> bool:
+        """Whether the scheduler runs."""
+        return self._get(self._ports.scheduler, "/healthz") is not None
+
     def node(self, name: str) -> bool:
         """Whether the node of this name says that it is ready."""
         node = self._get(self._ports.api_server, f"/api/v1/nodes/{name}") or {}

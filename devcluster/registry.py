@@ -22,6 +22,7 @@ from devcluster.control import Control, ControlError, SupervisorGoneError
 from devcluster.paths import state_root
 from devcluster.ports import Ports
 from devcluster.processes import ProcessIdentity, descendants, kill_all, of_session
+from devcluster.realnode.leftovers import remove_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +134,7 @@ def remove_locked(name: str, description: Description | None) -> None:
         now = Description.read(name)
         if now is not None and now.secret != description.secret:
             return
+    remove_leftovers(name, layout_of(name))
     _remove_folder(layout_of(name).folder)
 
 
