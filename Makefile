@@ -46,6 +46,18 @@ unit: $(STAMP) ## Run the tests that need no cluster
 integration: $(STAMP) binaries helm-binary ## Run the tests on the devcluster
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
+.PHONY: e2e
+e2e: $(STAMP) binaries helm-binary ## Test the installed chart: on kind, else on real containers made here (Linux, root), else on the devcluster's process node
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: kind-up
+kind-up: $(STAMP) ## Start kind's cluster for `make e2e` (needs docker and kind)
+	@$(BIN)/python -m devcluster.kind up
+
+.PHONY: kind-down
+kind-down: $(STAMP) ## Remove kind's cluster
+	@$(BIN)/python -m devcluster.kind down
+
 .PHONY: lint
 lint: $(STAMP) ## Check style, types and the import contract
 	$(BIN)/ruff check .

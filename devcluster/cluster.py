@@ -480,7 +480,7 @@ def _programs(node_kind: str, images: Mapping[str, LocalImage]) -> dict[str, Pat
     """Return the programs of a cluster with this kind of node; build or install what is missing."""
     if images:
         _check_mapped(node_kind)
-    names = build.CONTROL_PLANE
+    names: tuple[str, ...] = build.CONTROL_PLANE
     if node_kind == nodes.REAL:
         try:
             prerequisites.ensure()

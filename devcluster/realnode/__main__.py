@@ -21,7 +21,7 @@ from devcluster.ports import Ports
 from devcluster.processes import end_with_parent
 from devcluster.realnode.configuration import Cable, cable
 from devcluster.realnode.forwarding import forward
-from devcluster.realnode.leftovers import make_cgroups, make_mount_points, remove_leftovers
+from devcluster.realnode.leftovers import prepare, remove_leftovers
 from devcluster.realnode.prerequisites import pause_program, plugins_folder
 
 _NAMESPACES_TIMEOUT_SECONDS = 10.0
@@ -38,8 +38,7 @@ def main() -> None:
     given = parser.parse_args()
     layout = Layout(given.state)
     remove_leftovers(given.name, layout)  # of a node that was killed
-    make_mount_points(layout)
-    make_cgroups(given.name)
+    prepare(given.name, layout)
     try:
         ended = asyncio.run(_run(given, layout, cable(given.port)))
     finally:

@@ -22,6 +22,7 @@ INSIDE = Layout(Path("/run/devcluster"))
 #: The programs that are built for this node, beside those of the control plane.
 PROGRAMS = ("kubelet", "kube-proxy")
 
+CGROUP_PREFIX = "crontabber-devcluster-"
 SOCKET = Path("/run/containerd/containerd.sock")
 PAUSE_IMAGE = "localhost/devcluster-pause:1"
 KUBELET_PORT = 10250
@@ -75,7 +76,7 @@ def cable(first_port: int) -> Cable:
 
 def cgroup_of(cluster: str) -> str:
     """Return the cgroup that the cluster's containers are in."""
-    return f"/crontabber-devcluster-{cluster}"
+    return f"/{CGROUP_PREFIX}{cluster}"
 
 
 def containerd_command() -> list[str]:

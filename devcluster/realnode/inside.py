@@ -78,11 +78,11 @@ def _mount(state: Path) -> None:
     settings = Path("/run/kernel-settings")
     settings.mkdir()
     for name, value in KERNEL_SETTINGS.items():
-        target = Path("/proc/sys") / name
-        if target.exists():
-            own = settings / name.replace("/", ".")
-            own.write_text(f"{value}\n", encoding="utf-8")
-            _do_mount(str(own), str(target), "", _MS_BIND)
+        setting = Path("/proc/sys") / name
+        if setting.exists():
+            instead = settings / name.replace("/", ".")
+            instead.write_text(f"{value}\n", encoding="utf-8")
+            _do_mount(str(instead), str(setting), "", _MS_BIND)
 
 
 def _do_mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:

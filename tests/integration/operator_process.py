@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import psutil
 
@@ -21,6 +21,21 @@ HANDLERS = "crontabber_operator.handlers"
 FAULTY = "faulty_operator"
 ENDS_WITHIN_SECONDS = 20.0
 LOG_TAIL_LINES = 60
+
+
+class Operator(Protocol):
+    """An operator, wherever it runs."""
+
+    @property
+    def log_path(self) -> Path:
+        """The file of its log, or what its log is called."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended for good."""
+
+    def log_tail(self) -> str:
+        """Return the end of its log."""
 
 
 class OperatorProcess:

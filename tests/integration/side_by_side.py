@@ -10,7 +10,7 @@ import inspect
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 from devcluster import Cluster, ClusterError
-from tests.integration.operator_process import ROOT, OperatorProcess
+from tests.integration.operator_process import ROOT, Operator, OperatorProcess
 from tests.integration.testbed import Api, Testbed
 
 MARKER = "side_by_side"
@@ -99,9 +99,18 @@ class Stage:
     """What tests side by side are given, by the names of their arguments: `bed`, `own`, `cluster`."""
 
     def __init__(
-        self, cluster: Cluster, api: Api, shared_operator: OperatorProcess, folder: Callable[[str], Path]
+        self,
+        cluster: Cluster,
+        api: Api,
+        shared_operator: Operator,
+        folder: Callable[[str], Path],
+        *,
+        make_bed: type[Testbed] = Testbed,
+        at_once: int = AT_ONCE,
     ) -> None:
-        """Keep what all share. `folder` makes an empty folder."""
+        """Keep what all share. `folder` makes an empty folder; so many tests run at once."""
+        self._make_bed = make_bed
+        self._at_once = at_once
         self._cluster = cluster
         self._api = api
         self._shared_operator = shared_operator
@@ -112,7 +121,8 @@ class Stage:
     def outcome(self, item: pytest.Function) -> None:
         """Wait for the test's end; raises what it raised."""
         if item not in self._outcomes:
-            self._start([each for each in item.session.items if is_side_by_side(each)])
+            beside = [each for each in item.session.items if each.path.parent == item.path.parent]
+            self._start([each for each in beside if is_side_by_side(each)])
         self._outcomes[item].result()
 
     def _start(self, items: list[pytest.Item]) -> None:
@@ -133,7 +143,7 @@ class Stage:
                 else:
                     future.set_result(None)
 
-        for number in range(AT_ONCE):
+        for number in range(self._at_once):
             threading.Thread(target=work, name=f"side by side {number}", daemon=True).start()
 
     def _run(self, item: pytest.Item) -> None:
@@ -168,6 +178,6 @@ class Stage:
             made.close()
         made.bed.remove()
 
-    def _bed(self, kind: str, operators: Callable[[], list[OperatorProcess]]) -> Testbed:
+    def _bed(self, kind: str, operators: Callable[[], Sequence[Operator]]) -> Testbed:
         name = f"{kind}-{_SESSION}-{next(self._numbers)}"
-        return Testbed(self._api, name, self._folder(name), operators)
+        return self._make_bed(self._api, name, self._folder(name), operators)

@@ -32,7 +32,7 @@ def deploy(bed: Testbed, version: str, *, job: str = "job", name: str = "webapp"
     labels = {"app": name}
     template = {
         "metadata": {"labels": labels},
-        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+        "spec": bed.pod_spec(container),
     }
     spec = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
     if bed.find("deployments", name) is None:

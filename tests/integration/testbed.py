@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import urllib3
 import yaml
 
-from tests.integration.operator_process import OperatorProcess
+from tests.integration.operator_process import Operator
 
 Body = dict[str, Any]
 T = TypeVar("T")
@@ -42,6 +42,8 @@ PATHS = {
     "configmaps": "/api/v1",
     "secrets": "/api/v1",
 }
+OURS = ("devcluster-", "kind-crontabber-e2e")
+"""How the contexts of clusters begin that tests may touch."""
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
@@ -63,9 +65,9 @@ class Api:
     """Requests to a devcluster's API server, as its administrator."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        """Log in. Raises ForeignClusterError for any cluster but a devcluster."""
+        """Log in. Raises ForeignClusterError for any cluster but a devcluster, or what `make kind-up` made."""
         config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
-        if not str(config.get("current-context", "")).startswith("devcluster-"):
+        if not str(config.get("current-context", "")).startswith(OURS):
             message = f"{kubeconfig}: the context {config.get('current-context')!r} is no devcluster's"
             raise ForeignClusterError(message)
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
@@ -171,14 +173,14 @@ class Testbed:
     __test__ = False
 
     def __init__(
-        self, api: Api, namespace: str, folder: Path, operators: Callable[[], Sequence[OperatorProcess]]
+        self, api: Api, namespace: str, folder: Path, operators: Callable[[], Sequence[Operator]]
     ) -> None:
         """Make the namespace, and return when pods can run in it."""
         self.api = api
         self.namespace = namespace
         self.folder = folder
         self._operators = operators
-        self.needs: OperatorProcess | None = None
+        self.needs: Operator | None = None
         """Without this operator nothing is worth waiting for."""
         # Every hour, half an hour from now: no slot falls due while a test runs.
         self._far = (now() + timedelta(minutes=30)).replace(second=0)
@@ -271,7 +273,11 @@ class Testbed:
             "image": "app",
             "env": [{"name": key, "value": value} for key, value in variables.items()],
         }
-        return {"spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}
+        return {"spec": self.pod_spec(container)}
+
+    def pod_spec(self, container: Body) -> Body:
+        """Return a pod of this container, which writes its evidence into this bed's folder."""
+        return {"containers": [container], "terminationGracePeriodSeconds": 1}
 
     def change(self, name: str, **spec: Any) -> Body:
         """Change fields of a resource's spec; None removes one."""
