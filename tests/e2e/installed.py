@@ -86,6 +86,8 @@ class Chart:
 class PatientBed(Testbed):
     """A testbed on a node that takes its time."""
 
+    short_deadline_seconds = 20
+
     def wait(self, holds: Callable[[], T | None], what: str, timeout_seconds: float = TIMEOUT_SECONDS) -> T:
         """Return the first true value; wait longer than on local processes."""
         return super().wait(holds, what, max(timeout_seconds, TIMEOUT_SECONDS))

@@ -85,7 +85,7 @@ def test_hanging_gated_run_times_out_and_its_slot_runs_again(bed: Testbed) -> No
         "job",
         backfill=True,
         retryDelaySeconds=1,
-        activeDeadlineSeconds=2,
+        activeDeadlineSeconds=bed.short_deadline_seconds,
         annotations={"mark-success": before(slots)},
     )
     status = bed.wait_status(job, errorCount=1)
@@ -224,7 +224,7 @@ def test_unknown_image_times_out_and_heals(bed: Testbed) -> None:
         "job",
         backfill=True,
         retryDelaySeconds=1,
-        activeDeadlineSeconds=3,
+        activeDeadlineSeconds=bed.short_deadline_seconds,
         template=template,
         annotations={"mark-success": before(slots)},
     )

@@ -172,6 +172,9 @@ class Testbed:
 
     __test__ = False
 
+    short_deadline_seconds = 2
+    """A deadline that a hanging run soon passes, and a good one does not."""
+
     def __init__(
         self, api: Api, namespace: str, folder: Path, operators: Callable[[], Sequence[Operator]]
     ) -> None:
