@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
 import pytest
 
 from tests.integration.side_by_side import OwnOperators
@@ -13,11 +12,10 @@ pytestmark = pytest.mark.side_by_side
 
 def wait_gone(bed: Testbed, job: str) -> None:
     """Wait until nothing is left of a resource: CronJob, Jobs, pods, processes."""
-    processes = [run.pid for run in bed.runs(job)]
     bed.wait(lambda: bed.find("crontabberjobs", job) is None, "it is gone itself")
     bed.wait(lambda: bed.find("cronjobs", job) is None, "its CronJob is gone")
     bed.wait(lambda: not bed.objects("jobs", job) + bed.objects("pods", job), "its Jobs and pods are gone")
-    bed.wait(lambda: not any(map(psutil.pid_exists, processes)), "its processes have ended")
+    bed.wait(lambda: not bed.living(job), "its processes have ended")
 
 
 def test_nothing_of_ours_can_hold_a_resource(bed: Testbed) -> None:

@@ -62,7 +62,9 @@ def test_plain_run_beyond_its_deadline_is_a_failed_attempt_and_is_retried(bed: T
     """A hanging run is stopped after activeDeadlineSeconds, counts as TimedOut, and Kubernetes tries again."""
     slots = bed.missed_slots(1)
     bed.control("job", hold=True)
-    job = bed.job("job", activeDeadlineSeconds=bed.short_deadline_seconds, annotations={"mark-success": before(slots)})
+    job = bed.job(
+        "job", activeDeadlineSeconds=bed.short_deadline_seconds, annotations={"mark-success": before(slots)}
+    )
     status = bed.wait_status(job, errorCount=1)
     bed.control("job")
     assert status["history"][0]["result"] == "TimedOut"

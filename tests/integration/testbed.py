@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import urllib3
 import yaml
 
@@ -360,6 +361,10 @@ class Testbed:
             else:
                 runs[entry["id"]] = dataclasses.replace(runs[entry["id"]], overlapped=True)
         return list(runs.values())
+
+    def living(self, name: str) -> list[int]:
+        """Return the processes of a resource's commands that have not ended."""
+        return [run.pid for run in self.runs(name) if psutil.pid_exists(run.pid)]
 
     def good(self, name: str) -> list[str | None]:
         """Return the run times of the runs that succeeded, in the order of their starts."""
