@@ -20,9 +20,10 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from crontabber_operator.manifests import JOB_LABEL, MANAGER, TOLD, Manifest, Owner
-from crontabber_operator.models import GROUP, PLURAL, VERSION, format_time
+from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.projection import FIELD_MANAGER
 from crontabber_operator.store import Kind
+from crontabber_operator.times import format_time
 
 Body = dict[str, Any]
 

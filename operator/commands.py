@@ -16,8 +16,9 @@ from datetime import datetime, timedelta
 
 from crontabber_operator import bookkeeping
 from crontabber_operator.manifests import PREFIX
-from crontabber_operator.models import HISTORY_LENGTH, CommandRecord, Ongoing, Status, format_time, parse_time
+from crontabber_operator.models import HISTORY_LENGTH, CommandRecord, Ongoing, Status
 from crontabber_operator.observed import Job, Observed, Run, latest_proof
+from crontabber_operator.times import format_time, parse_time
 
 RESET, MARK_SUCCESS, RUN_NOW = "reset", "mark-success", "run-now"
 NAMES = (RESET, MARK_SUCCESS, RUN_NOW)

@@ -18,21 +18,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import TypeAdapter
 
-from crontabber_operator.models import (
-    GROUP,
-    INT32_MAX,
-    KIND,
-    NAME_MAX_LENGTH,
-    NOT_SEEN,
-    PLURAL,
-    RULES,
-    VERSION,
-    Spec,
-    Status,
-    cel_rule,
-    cel_text,
-)
+from crontabber_operator.forms import cel_rule, cel_text
+from crontabber_operator.models import GROUP, INT32_MAX, KIND, NOT_SEEN, PLURAL, VERSION, Spec, Status
 from crontabber_operator.reference import reference
+from crontabber_operator.spec_rules import NAME_MAX_LENGTH, RULES
 
 if TYPE_CHECKING:
     import argparse

@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from crontabber_operator import bookkeeping, commands
 from crontabber_operator.decision import Decision
 from crontabber_operator.manifests import PREFIX
-from crontabber_operator.models import ConditionType, Spec, Status, format_time
+from crontabber_operator.models import ConditionType, Spec, Status
 from crontabber_operator.observed import Desired, Job, Observed, Run, RunKind, Unavailable, View
 from crontabber_operator.schedule import Frequency
 from crontabber_operator.simulation import SimulatedJob
 from crontabber_operator.store import Resource
+from crontabber_operator.times import format_time
 
 LISTED_SLOTS = 20
 """So many slots of the dry run are listed, where nobody asks for more."""

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from crontabber_operator.models import Result, parse_time
+from crontabber_operator.models import Result
 from crontabber_operator.observed import Attempt, Evidence
 from crontabber_operator.pod_starts import terminated
+from crontabber_operator.times import parse_time
 from crontabber_operator.tracebacks import How, read, without_colours
 
 Body = Mapping[str, Any]

@@ -16,10 +16,11 @@ from crontabber_operator.inquiry import Inquiry
 from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import Owner, one_off, one_off_name, release_patch, run_now
 from crontabber_operator.memory import Memory
-from crontabber_operator.models import Spec, format_time
+from crontabber_operator.models import Spec
 from crontabber_operator.observed import Run, Unavailable
 from crontabber_operator.planning import Planner
 from crontabber_operator.store import Key, Resource, Store
+from crontabber_operator.times import format_time
 
 logger = logging.getLogger(__name__)
 

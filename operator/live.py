@@ -19,7 +19,7 @@ from crontabber_operator.cluster import ApiError, Body
 from crontabber_operator.decision import Decision
 from crontabber_operator.failures import evidence
 from crontabber_operator.manifests import PREFIX, Owner, Plan, TemplateError, plan
-from crontabber_operator.models import ConditionType, InvalidSpec, Spec, WebApp, format_time
+from crontabber_operator.models import ConditionType, InvalidSpec, Spec, WebApp
 from crontabber_operator.neighbours import JobsOfNamespace
 from crontabber_operator.observed import (
     CronJobSeen,
@@ -34,6 +34,7 @@ from crontabber_operator.observed import (
 from crontabber_operator.projection import schedule_key
 from crontabber_operator.store import Key, Resource, Store
 from crontabber_operator.templates import Templates
+from crontabber_operator.times import format_time
 
 REFUSALS = ("Refused", "InvalidTemplate")
 """The reasons of Ready=False that only the operator can know, because it asked the API server to write."""

@@ -85,7 +85,7 @@ def choose(runs: Sequence[Run], slot: datetime | None, attempt: int | None) -> R
 
 def why_none(resource: Resource, slot: datetime | None) -> str:
     """Say why no run can be shown, and where else to look."""
-    from crontabber_operator.models import format_time  # noqa: PLC0415 - with the client
+    from crontabber_operator.times import format_time  # noqa: PLC0415
 
     name, status = resource.owner.name, resource.status
     if slot is None:
@@ -130,7 +130,7 @@ async def _print(client: Client, namespace: str, chosen: Run, tail: int | None, 
     """Pass on what a run's newest pod printed."""
     from crontabber_operator.cluster import ApiError  # noqa: PLC0415 - with the client
     from crontabber_operator.manifests import command_container  # noqa: PLC0415
-    from crontabber_operator.models import format_time  # noqa: PLC0415
+    from crontabber_operator.times import format_time  # noqa: PLC0415
 
     pod = await _pod(client, namespace, chosen, follow=follow)
     if pod is None:

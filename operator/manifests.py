@@ -15,17 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from crontabber_operator.decision import NewRun, Release
-from crontabber_operator.models import (
-    GROUP,
-    INT32_MAX,
-    KIND,
-    VERSION,
-    InitContainerPolicy,
-    Spec,
-    WebApp,
-    format_time,
-)
+from crontabber_operator.models import GROUP, INT32_MAX, KIND, VERSION, InitContainerPolicy, Spec, WebApp
 from crontabber_operator.schedule import Frequency
+from crontabber_operator.times import format_time
 
 Manifest = dict[str, Any]
 

@@ -19,19 +19,12 @@ from typing import Any
 
 import yaml
 
-from crontabber_operator.models import (
-    DEFAULT_COMMAND_PREFIX,
-    GROUP,
-    KIND,
-    NAME_MAX_LENGTH,
-    VERSION,
-    InvalidSpec,
-    Spec,
-    format_time,
-)
+from crontabber_operator.models import DEFAULT_COMMAND_PREFIX, GROUP, KIND, VERSION, InvalidSpec, Spec
 from crontabber_operator.old_bookkeeping import DumpError, OldRecord, read_dump, restore
 from crontabber_operator.old_jobs import DEFAULT_MAX_ONGOING_SECONDS, OldJob, OldJobsError, read_old_jobs
+from crontabber_operator.spec_rules import NAME_MAX_LENGTH
 from crontabber_operator.state_file import StateItem, write_state
+from crontabber_operator.times import format_time
 
 EXIT_USAGE = 2
 STATE_FILE = "crontabber.state"

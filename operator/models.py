@@ -1,18 +1,16 @@
 """The resource CrontabberJob as frozen models: what a user wants (`Spec`), what is kept (`Status`).
 
 This module is the source of the CRD's schema (crd.py turns it into crds/crontabberjobs.yaml) and the only
-place that knows the resource's JSON. A rule about the spec stands here once, with the CEL for the API server
-and the same in Python for resources that an older CRD let through.
+place that knows the resource's JSON.
 
 It must not import kopf or kubernetes, read a clock, or decide anything about runs.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, cast
 
@@ -21,25 +19,31 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     TypeAdapter,
     ValidationError,
-    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
-from crontabber_operator.schedule import (
-    FREQUENCY_PATTERN,
-    MAX_FREQUENCY,
-    ScheduleError,
-    Slots,
-    parse_frequency,
-    parse_schedule,
+from crontabber_operator.forms import (
+    COMMAND,
+    CONTAINER_NAME,
+    FREQUENCY,
+    GROUP_NAME,
+    OBJECT_NAME,
+    OPTION,
+    TIME_FORMAT,
+    TIME_OF_DAY,
+    TIME_ZONE,
+    GivenTime,
+    text,
 )
+from crontabber_operator.schedule import Slots, parse_frequency, parse_schedule
+from crontabber_operator.spec_rules import NAME_MAX_LENGTH, mistakes, sentence
+from crontabber_operator.times import UtcTime
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    pass
 
 GROUP = "crontabber.dev"
 VERSION = "v1"
@@ -53,8 +57,6 @@ DEFAULT_RETRY_MAX_DELAY_SECONDS = 600
 """The longest wait of Kubernetes' Job controller."""
 HISTORY_LENGTH = 10
 """So many entries `status.history` and `status.lastCommands` hold."""
-NAME_MAX_LENGTH = 48
-"""So that `<name>-<unix minutes>-<attempt>` fits into the 63 characters of a Job's name."""
 TRACEBACK_MAX_BYTES = 4096
 TEXT_MAX_CHARACTERS = 1024
 INT32_MAX = 2**31 - 1
@@ -63,186 +65,6 @@ INT32_MAX = 2**31 - 1
 # are held for each of 10,000 resources. Unknown fields are ignored: the API server prunes them, and a newer
 # CRD may know more than this version does.
 _CONFIG = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-
-# --- Times ----------------------------------------------------------------------------------------------
-
-_NOT_A_TIME = "must be an RFC 3339 time, such as 2026-11-24T08:00:00Z"
-_WHOLE_SECONDS_LENGTH = len("2026-11-24T08:00:00Z")
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)",
-    re.ASCII,
-)
-
-
-def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time; the result is UTC, cut to whole seconds.
-
-    Raises ValueError for anything else, a time without an offset included.
-    """
-    if not _RFC3339.fullmatch(text):
-        raise ValueError(_NOT_A_TIME)
-    if text.endswith("Z") and len(text) == _WHOLE_SECONDS_LENGTH:
-        return datetime.fromisoformat(text)  # all that the API server and we write; 40 of them in a status
-    return _whole_utc(datetime.fromisoformat(text.upper()))
-
-
-def format_time(time: datetime) -> str:
-    """Write an aware time as the API server does: `2026-11-24T08:00:00Z`, whole seconds."""
-    return _whole_utc(time).isoformat().removesuffix("+00:00") + "Z"
-
-
-def _whole_utc(time: datetime) -> datetime:
-    if time.tzinfo is None:
-        message = "a time without a time zone"
-        raise ValueError(message)
-    if time.tzinfo is UTC and not time.microsecond:
-        return time
-    try:
-        return time.astimezone(UTC).replace(microsecond=0)
-    except OverflowError as error:
-        message = "a time outside of the years 1 to 9999"
-        raise ValueError(message) from error
-
-
-def _read_time(value: object) -> datetime:
-    if isinstance(value, datetime):
-        return _whole_utc(value)
-    if isinstance(value, str):
-        return parse_time(value)
-    raise ValueError(_NOT_A_TIME)
-
-
-UtcTime = Annotated[
-    datetime,
-    BeforeValidator(_read_time),
-    PlainSerializer(format_time, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
-
-
-# --- Forms: a pattern, and the sentence for a text that doesn't match it --------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Form:
-    """A regular expression that RE2 (the API server) and Rust (pydantic) read alike, and its sentence."""
-
-    pattern: str
-    sentence: str
-
-    def cel(self) -> dict[str, str]:
-        """Return the rule for the API server."""
-        return cel_rule(f"self.matches({cel_text(self.pattern)})", self.sentence)
-
-
-def cel_rule(rule: str, sentence: str) -> dict[str, str]:
-    """Return a rule about a text; its message shows the text, where that is one line."""
-    shown = f'"\'" + self + "\': " + {cel_text(sentence)}'
-    return {"rule": rule, "message": sentence, "messageExpression": shown}
-
-
-def cel_text(text: str) -> str:
-    """Write a text as a CEL string literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-COMMAND = Form(
-    "^[A-Za-z_][A-Za-z0-9_-]*$",
-    "must be the name of one management command, such as clearsessions: letters, digits, _ and -;"
-    " what follows the name belongs into args",
-)
-FREQUENCY = Form(
-    FREQUENCY_PATTERN,
-    "must be a number and one of m, h and d, such as 45m, 1h or 7d, without blanks",
-)
-TIME_OF_DAY = Form(
-    "^([01][0-9]|2[0-3]):[0-5][0-9]$",
-    "must be HH:MM from 00:00 to 23:59 UTC, in quotes, such as '05:00'",
-)
-DATE_TIME = Form(
-    "^(19[7-9][0-9]|2[01][0-9]{2})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-    "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
-    "must be an RFC 3339 time from 1970 to 2199, such as 2026-11-24T08:00:00Z",
-)
-TIME_ZONE = Form(
-    "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$",
-    "must be an IANA name such as Europe/Berlin, or UTC",
-)
-OPTION = Form(
-    "^(--?[^-=$ \\t\\n\\r][^=$ \\t\\n\\r]*)?$",
-    "must be an option such as --run-time, without = and blanks, or '' to pass it only where args mention it",
-)
-TIME_FORMAT = Form(
-    "^([^%\\x00-\\x1f\\x7f]|%[%fzZ]|%-?[aAbBcCdDeFgGhHIjmMpRSTuUVwWxXyY])+$",
-    "must be a strftime format with the directives that Python documents, such as %Y-%m-%dT%H:%M; write %%"
-    " for a %",
-)
-GROUP_NAME = Form(
-    "^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
-    "must be letters, digits, -, _ and ., and begin and end with a letter or digit",
-)
-OBJECT_NAME = Form(
-    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-    "must be the name of a Kubernetes object: small letters, digits, - and .",
-)
-CONTAINER_NAME = Form(
-    "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-    "must be the name of a container: small letters, digits and -",
-)
-_SENTENCES = {
-    form.pattern: form.sentence
-    for form in (
-        COMMAND,
-        FREQUENCY,
-        TIME_OF_DAY,
-        TIME_ZONE,
-        OPTION,
-        TIME_FORMAT,
-        GROUP_NAME,
-        OBJECT_NAME,
-        CONTAINER_NAME,
-    )
-}
-
-
-def _text(description: str, form: Form, max_length: int) -> Any:
-    return Field(
-        description=description,
-        pattern=form.pattern,
-        max_length=max_length,
-        json_schema_extra={"x-kubernetes-validations": [dict(form.cel())]},
-    )
-
-
-def _read_date_time(value: object) -> datetime:
-    if isinstance(value, str) and not re.fullmatch(DATE_TIME.pattern, value):
-        raise ValueError(DATE_TIME.sentence)
-    try:
-        return _read_time(value)
-    except ValueError as error:
-        raise ValueError(_NO_SUCH_DAY) from error
-
-
-_NO_SUCH_DAY = "must be a day that exists, such as 2026-11-24T08:00:00Z"
-_GivenTime = Annotated[
-    datetime,
-    BeforeValidator(_read_date_time),
-    PlainSerializer(format_time, when_used="json"),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 64,
-            "x-kubernetes-validations": [
-                DATE_TIME.cel(),
-                cel_rule(
-                    f"!self.matches({cel_text(DATE_TIME.pattern)}) || timestamp(self).getFullYear() > 0",
-                    _NO_SUCH_DAY,
-                ),
-            ],
-        }
-    ),
-]
 
 
 # --- Enumerations ---------------------------------------------------------------------------------------
@@ -328,7 +150,7 @@ class Dependency:
 
     name: Annotated[
         str,
-        _text(
+        text(
             "The name of a CrontabberJob of the same namespace.",
             OBJECT_NAME,
             NAME_MAX_LENGTH,
@@ -346,7 +168,7 @@ class WebApp:
     ] = None
     name: Annotated[
         str | None,
-        _text(
+        text(
             "The workload's name, in the same namespace. When absent, the operator's --webapp.",
             OBJECT_NAME,
             253,
@@ -354,7 +176,7 @@ class WebApp:
     ] = None
     container: Annotated[
         str | None,
-        _text(
+        text(
             "The container of the workload that the command runs in. When absent, the first.",
             CONTAINER_NAME,
             63,
@@ -375,7 +197,7 @@ class Spec:
 
     command: Annotated[
         str,
-        _text("The management command that is run, such as clearsessions.", COMMAND, 253),
+        text("The management command that is run, such as clearsessions.", COMMAND, 253),
     ]
     args: Annotated[
         tuple[Annotated[str, Field(max_length=65536)], ...],
@@ -396,7 +218,7 @@ class Spec:
     ] = None
     frequency: Annotated[
         str | None,
-        _text(
+        text(
             "How often to run: a number and m, h or d, such as 45m, 1h or 7d. Its slots are the multiples"
             " since Monday 1970-01-05 at time UTC, so 7d is every Monday. Give either this or schedule.",
             FREQUENCY,
@@ -405,7 +227,7 @@ class Spec:
     ] = None
     time_zone: Annotated[
         str | None,
-        _text(
+        text(
             "The time zone of the schedule, an IANA name such as Europe/Berlin. When absent, UTC. Not with"
             " frequency, which is always UTC.",
             TIME_ZONE,
@@ -414,7 +236,7 @@ class Spec:
     ] = None
     time: Annotated[
         str | None,
-        _text(
+        text(
             "The time of day, HH:MM UTC, of a frequency in days. When absent, 00:00. Write it in quotes.",
             TIME_OF_DAY,
             5,
@@ -433,7 +255,7 @@ class Spec:
     ] = False
     run_time_argument: Annotated[
         str,
-        _text(
+        text(
             "The name of the option that passes the slot. When absent, --run-time. Empty: pass it only"
             " where args mention $(RUN_TIME).",
             OPTION,
@@ -442,7 +264,7 @@ class Spec:
     ] = "--run-time"
     last_success_argument: Annotated[
         str,
-        _text(
+        text(
             "The name of the option that passes the last success. When absent, --last-success. Empty: pass"
             " it only where args mention $(LAST_SUCCESS).",
             OPTION,
@@ -451,7 +273,7 @@ class Spec:
     ] = "--last-success"
     time_format: Annotated[
         str,
-        _text(
+        text(
             "How the run time and the last success are written, a strftime format, always in UTC. When"
             " absent, %Y-%m-%dT%H:%M. A last success that there is not is passed as the empty text.",
             TIME_FORMAT,
@@ -459,7 +281,7 @@ class Spec:
         ),
     ] = "%Y-%m-%dT%H:%M"
     backfill_since: Annotated[
-        _GivenTime | None,
+        GivenTime | None,
         Field(
             description="With backfill and no success yet, the slots from this time on count as missed,"
             " such as 2026-11-24T08:00:00Z. When absent, those since the creation."
@@ -506,7 +328,7 @@ class Spec:
     ] = ()
     concurrency_group: Annotated[
         str | None,
-        _text(
+        text(
             "Of all CrontabberJobs of the namespace with this name here, one runs at a time, the oldest"
             " slot first.",
             GROUP_NAME,
@@ -618,8 +440,8 @@ class Spec:
         try:
             spec = _SPEC.validate_python(raw)
         except ValidationError as error:
-            raise InvalidSpec(_sentence(detail) for detail in error.errors(include_url=False)) from error
-        sentences = tuple(_mistakes(spec, name))
+            raise InvalidSpec(sentence(detail) for detail in error.errors(include_url=False)) from error
+        sentences = tuple(mistakes(spec, name))
         if sentences:
             raise InvalidSpec(sentences)
         return cast("Self", spec)
@@ -698,187 +520,6 @@ def _mentions(args: Iterable[str], variable: str) -> bool:
         reference in arg and re.search(r"(?<!\$)(?:\$\$)*" + re.escape(reference), arg) is not None
         for arg in args
     )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule about several fields: CEL on `spec` for the API server, the same in Python for `Spec.read`."""
-
-    field: str
-    """The field that is to be mended, in the resource's spelling."""
-    reason: str
-    """How the API server classes it: FieldValueInvalid, FieldValueForbidden, FieldValueRequired."""
-    sentence: str
-    cel: str
-    holds: Callable[[Spec], bool]
-
-
-_MAX_DAYS = MAX_FREQUENCY // timedelta(days=1)
-_MAX_HOURS = MAX_FREQUENCY // timedelta(hours=1)
-_MAX_MINUTES = MAX_FREQUENCY // timedelta(minutes=1)
-
-
-def _at_most_a_year(spec: Spec) -> bool:
-    if spec.frequency is None:
-        return True
-    largest = {"d": _MAX_DAYS, "h": _MAX_HOURS, "m": _MAX_MINUTES}[spec.frequency[-1]]
-    return int(spec.frequency[:-1]) <= largest
-
-
-RULES = (
-    Rule(
-        "schedule",
-        "FieldValueRequired",
-        "give schedule, a cron expression such as '0 5 * * *', or frequency, such as 1h or 7d",
-        "has(self.schedule) || has(self.frequency)",
-        lambda spec: spec.schedule is not None or spec.frequency is not None,
-    ),
-    Rule(
-        "frequency",
-        "FieldValueForbidden",
-        "can't be given together with schedule: remove one of the two",
-        "!(has(self.schedule) && has(self.frequency))",
-        lambda spec: spec.schedule is None or spec.frequency is None,
-    ),
-    Rule(
-        "frequency",
-        "FieldValueInvalid",
-        f"must be at most {_MAX_DAYS}d ({_MAX_HOURS}h, {_MAX_MINUTES}m): write what is rarer as a schedule"
-        " with a date, such as '0 5 1 1 *'",
-        f"!has(self.frequency) || !self.frequency.matches({cel_text(FREQUENCY.pattern)})"
-        " || int(self.frequency.substring(0, self.frequency.size() - 1))"
-        f" <= (self.frequency.endsWith('d') ? {_MAX_DAYS} : self.frequency.endsWith('h') ? {_MAX_HOURS}"
-        f" : {_MAX_MINUTES})",
-        _at_most_a_year,
-    ),
-    Rule(
-        "timeZone",
-        "FieldValueForbidden",
-        "goes only with schedule, a frequency is always UTC: remove it, or replace frequency by schedule",
-        "!has(self.timeZone) || !has(self.frequency)",
-        lambda spec: spec.time_zone is None or spec.frequency is None,
-    ),
-    Rule(
-        "time",
-        "FieldValueForbidden",
-        "goes only with a frequency in days, such as 1d: remove it, or write the time into schedule",
-        "!has(self.time) || (has(self.frequency) && self.frequency.endsWith('d'))",
-        lambda spec: spec.time is None or (spec.frequency is not None and spec.frequency.endswith("d")),
-    ),
-    Rule(
-        "template",
-        "FieldValueForbidden",
-        "can't be given together with webapp: remove one of the two",
-        "!(has(self.webapp) && has(self.template))",
-        lambda spec: spec.webapp is None or spec.template is None,
-    ),
-    Rule(
-        "backfillSince",
-        "FieldValueForbidden",
-        "needs backfill: true; add that or remove this",
-        "!has(self.backfillSince) || (has(self.backfill) && self.backfill)",
-        lambda spec: spec.backfill_since is None or spec.backfill,
-    ),
-    Rule(
-        "backfillLimit",
-        "FieldValueForbidden",
-        "needs backfill: true; add that or remove this",
-        "!has(self.backfillLimit) || (has(self.backfill) && self.backfill)",
-        lambda spec: spec.backfill_limit is None or spec.backfill,
-    ),
-    Rule(
-        "backfillBatch",
-        "FieldValueForbidden",
-        "needs backfill: true; add that or remove this",
-        "!has(self.backfillBatch) || self.backfillBatch == 1 || (has(self.backfill) && self.backfill)",
-        lambda spec: spec.backfill_batch == 1 or spec.backfill,
-    ),
-    Rule(
-        "retryMaxDelaySeconds",
-        "FieldValueInvalid",
-        "must be at least retryDelaySeconds: raise this or lower that",
-        "!has(self.retryMaxDelaySeconds) || !has(self.retryDelaySeconds)"
-        " || self.retryMaxDelaySeconds >= self.retryDelaySeconds",
-        lambda spec: (
-            spec.retry_delay_seconds is None
-            or spec.retry_max_delay_seconds is None
-            or spec.retry_max_delay_seconds >= spec.retry_delay_seconds
-        ),
-    ),
-)
-
-
-def _mistakes(spec: Spec, name: str) -> Iterator[str]:
-    if len(name) > NAME_MAX_LENGTH:
-        yield f"metadata.name: must be at most {NAME_MAX_LENGTH} characters: shorten it"
-    broken = [rule for rule in RULES if not rule.holds(spec)]
-    yield from (f"spec.{rule.field}: {rule.sentence}" for rule in broken)
-    if not broken:
-        yield from _schedule_mistakes(spec)
-    for field, texts in (("args", spec.args), ("managePy", spec.manage_py)):
-        for index, text in enumerate(texts):
-            if "\0" in text:
-                yield f"spec.{field}[{index}]: no argument can hold the character NUL: remove it"
-    names = [dependency.name for dependency in spec.depends_on]
-    for index, dependency in enumerate(names):
-        if dependency == name:
-            yield f"spec.dependsOn[{index}].name: a job can't depend on itself: remove it"
-        if dependency in names[:index]:
-            yield f"spec.dependsOn[{index}].name: {dependency} is there twice: remove one"
-    if spec.template is not None:
-        yield from _template_mistakes(spec.template)
-
-
-def _schedule_mistakes(spec: Spec) -> Iterator[str]:
-    try:
-        _ = spec.slots
-    except ScheduleError as error:
-        yield f"spec.{error}"  # it begins with the field
-
-
-def _template_mistakes(template: Mapping[str, Any]) -> Iterator[str]:
-    pod = template.get("spec")
-    containers = pod.get("containers") if isinstance(pod, Mapping) else None
-    if not isinstance(containers, list) or not containers:
-        yield "spec.template.spec.containers: must have at least one container"
-        return
-    for index, container in enumerate(containers):
-        if not isinstance(container, Mapping) or not container.get("name"):
-            yield f"spec.template.spec.containers[{index}].name: must be given"
-        elif not container.get("image"):
-            yield f"spec.template.spec.containers[{index}].image: must be given"
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    """Turn one of pydantic's errors into a sentence that names the field in the resource's spelling."""
-    path = "spec"
-    for part in detail["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    context = detail.get("ctx", {})
-    if detail["type"] == "string_pattern_mismatch":
-        return f"{path}: {_SENTENCES[context['pattern']]}"
-    return f"{path}: {_MENDS.get(detail['type'], '{error}').format(**{'error': detail['msg'], **context})}"
-
-
-_MENDS = {
-    "missing": "must be given",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_too_short": "must not be empty",
-    "too_long": "must have at most {max_length} items",
-    "string_type": "must be a text: put it in quotes",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "enum": "must be {expected}",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a mapping",
-    "dataclass_type": "must be a mapping",
-    "value_error": "{error}",
-}
 
 
 # --- Status ---------------------------------------------------------------------------------------------

@@ -363,7 +363,7 @@ def _outcome(body: Body | None, command: Command) -> tuple[bool, str] | None:
 
 def _effect(command: Command, status: Any, name: str) -> str:
     from crontabber_operator.commands import run_now_name  # noqa: PLC0415 - with the client
-    from crontabber_operator.models import format_time  # noqa: PLC0415
+    from crontabber_operator.times import format_time  # noqa: PLC0415
 
     if command.name == "mark-success" and status.last_success_time is not None:
         missed = "no slot is missed" if not status.missed else f"{status.missed} missed"

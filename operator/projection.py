@@ -26,9 +26,10 @@ from crontabber_operator.manifests import (
     TOLD,
     Owner,
 )
-from crontabber_operator.models import KIND, parse_time
+from crontabber_operator.models import KIND
 from crontabber_operator.observed import CronJobSeen, Run, RunKind
 from crontabber_operator.schedule import ScheduleError, Slots, parse_frequency, parse_schedule
+from crontabber_operator.times import parse_time
 
 Body = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crontabber_operator.models import NAME_MAX_LENGTH, RULES
+from crontabber_operator.spec_rules import NAME_MAX_LENGTH, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -39,11 +39,12 @@ from crontabber_operator.local_state import (
     save_job,
 )
 from crontabber_operator.manifests import PREFIX, TemplateError
-from crontabber_operator.models import ConditionType, InvalidSpec, Result, Spec, Status, format_time
+from crontabber_operator.models import ConditionType, InvalidSpec, Result, Spec, Status
 from crontabber_operator.observed import Attempt, Desired, Hold, Job, View
 from crontabber_operator.projection import schedule_key
 from crontabber_operator.simulation import MayStart, SimulatedJob, Start
 from crontabber_operator.telling import changes
+from crontabber_operator.times import format_time
 from crontabber_operator.variables import expand
 
 PROGRAM = "crontabber run-local"

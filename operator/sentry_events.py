@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from crontabber_operator.masking import known_secrets, mask, mask_arguments, mask_source
-from crontabber_operator.models import HistoryEntry, Result, format_time
+from crontabber_operator.models import HistoryEntry, Result
 from crontabber_operator.sentry_news import (
     LOGGER,
     OUTPUT_MAX_CHARACTERS,
@@ -32,6 +32,7 @@ from crontabber_operator.sentry_news import (
     ending_of,
     trace_id,
 )
+from crontabber_operator.times import format_time
 from crontabber_operator.tracebacks import Ending, Frame, How, Raised, read, without_colours
 
 Event = dict[str, Any]

@@ -19,9 +19,10 @@ from typing import Any, Final
 from crontabber_operator.bookkeeping import failed_unseen, says_cannot_start
 from crontabber_operator.manifests import command_container
 from crontabber_operator.masking import known_secrets
-from crontabber_operator.models import HistoryEntry, ReportErrors, Result, Status, format_time
+from crontabber_operator.models import HistoryEntry, ReportErrors, Result, Status
 from crontabber_operator.observed import Attempt, Evidence, Job, Run, RunKind
 from crontabber_operator.pod_starts import CannotStart, Why, never_started, terminated, why_not
+from crontabber_operator.times import format_time
 from crontabber_operator.tracebacks import Ending, read
 
 Body = Mapping[str, Any]

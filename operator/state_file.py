@@ -18,7 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from crontabber_operator.commands import PENDING
-from crontabber_operator.models import GROUP, OBJECT_NAME, VERSION, Status, format_time
+from crontabber_operator.forms import OBJECT_NAME
+from crontabber_operator.models import GROUP, VERSION, Status
+from crontabber_operator.times import format_time
 
 KIND = "CrontabberState"
 TRAVELLING = (

@@ -14,9 +14,10 @@ from enum import Enum
 
 from crontabber_operator.bookkeeping import disregard
 from crontabber_operator.commands import DONE
-from crontabber_operator.models import HISTORY_LENGTH, CommandRecord, HistoryEntry, Status, format_time
+from crontabber_operator.models import HISTORY_LENGTH, CommandRecord, HistoryEntry, Status
 from crontabber_operator.observed import Observed, RunKind
 from crontabber_operator.store import Resource
+from crontabber_operator.times import format_time
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """A time by a clock that is a little ahead of this one is not in the future."""

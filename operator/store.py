@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from crontabber_operator.admission import occupies
 from crontabber_operator.manifests import PREFIX, Owner
-from crontabber_operator.models import InvalidSpec, Spec, Status, parse_time
+from crontabber_operator.models import InvalidSpec, Spec, Status
 from crontabber_operator.observed import CronJobSeen, Job, Run
 from crontabber_operator.projection import owner_name, read_cronjob, read_run, resource_version
+from crontabber_operator.times import parse_time
 
 Body = Mapping[str, Any]
 

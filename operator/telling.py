@@ -12,17 +12,9 @@ from datetime import timedelta
 
 from crontabber_operator.bookkeeping import CANNOT_START, failure_message, says_cannot_start
 from crontabber_operator.commands import PENDING, REFUSED
-from crontabber_operator.models import (
-    Condition,
-    ConditionType,
-    Result,
-    SkippedBy,
-    Spec,
-    State,
-    Status,
-    format_time,
-)
+from crontabber_operator.models import Condition, ConditionType, Result, SkippedBy, Spec, State, Status
 from crontabber_operator.observed import Attempt, Run
+from crontabber_operator.times import format_time
 
 LATE = timedelta(minutes=5)
 """A slot that starts so long after its time was missed, as a person on call sees it."""

@@ -30,8 +30,8 @@ from crontabber_operator.models import (
     Spec,
     State,
     Status,
-    parse_time,
 )
+from crontabber_operator.times import parse_time
 from devcluster import Cluster, ClusterError
 
 if TYPE_CHECKING:

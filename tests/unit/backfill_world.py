@@ -40,11 +40,12 @@ from crontabber_operator.manifests import (
     release_patch,
     run_now,
 )
-from crontabber_operator.models import GROUP, KIND, VERSION, Result, Spec, Status, format_time, parse_time
+from crontabber_operator.models import GROUP, KIND, VERSION, Result, Spec, Status
 from crontabber_operator.observed import Attempt, CronJobSeen, Desired, Evidence, Observed, Run, Unavailable
 from crontabber_operator.projection import schedule_key
 from crontabber_operator.schedule import parse_schedule
 from crontabber_operator.store import Key, Resource, Store
+from crontabber_operator.times import format_time, parse_time
 
 OWNER = Owner("space", "job", "owner-uid")
 KEY = Key(OWNER.namespace, OWNER.name)

@@ -17,8 +17,10 @@ from pydantic import TypeAdapter
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from crontabber_operator import crd
-from crontabber_operator.models import COMMAND, RULES, Spec, Status
+from crontabber_operator.forms import COMMAND
+from crontabber_operator.models import Spec, Status
 from crontabber_operator.schedule import ScheduleError, parse_schedule
+from crontabber_operator.spec_rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from crontabber_operator import crd
-from crontabber_operator.models import RULES, Spec, Status
+from crontabber_operator.models import Spec, Status
 from crontabber_operator.reference import reference
+from crontabber_operator.spec_rules import RULES
 
 COMMITTED = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 

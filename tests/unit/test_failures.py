@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from crontabber_operator.failures import evidence, read_attempt
-from crontabber_operator.models import Result, parse_time
+from crontabber_operator.models import Result
+from crontabber_operator.times import parse_time
 
 TRACEBACK = """\
 Starting.

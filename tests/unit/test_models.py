@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from crontabber_operator.models import (
     HISTORY_LENGTH,
     INT32_MAX,
-    RULES,
     TRACEBACK_MAX_BYTES,
     CommandRecord,
     Condition,
@@ -35,10 +34,10 @@ from crontabber_operator.models import (
     Status,
     WebApp,
     WorkloadKind,
-    format_time,
-    parse_time,
 )
 from crontabber_operator.schedule import parse_frequency, parse_schedule
+from crontabber_operator.spec_rules import RULES
+from crontabber_operator.times import format_time, parse_time
 
 EIGHT = datetime(2026, 11, 24, 8, tzinfo=UTC)
 EIGHT_TEXT = "2026-11-24T08:00:00Z"
