@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from crontabber_operator.client import Client
     from crontabber_operator.explanation import Planned
     from crontabber_operator.live import Live
-    from crontabber_operator.models import Spec
+    from crontabber_operator.models import Defaults, Spec
     from crontabber_operator.store import Resource
 
 PROGRAM = "crontabber explain"
+DEFAULTS_FLAGS = ("webapp", "webapp-container", "manage-py")
+"""The operator's settings that say how a job runs that does not say it itself."""
 ATTENDED_SECONDS = 3.0
 """An operator that runs does what is to be done within this."""
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -78,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="deployment/NAME",
         help="the operator's --webapp, where it isn't deployment/webapp",
     )
+    parser.add_argument("--webapp-container", metavar="NAME", help="the operator's --webapp-container")
+    parser.add_argument("--manage-py", metavar="COMMAND", help="the operator's --manage-py")
     connection.add_flags(parser)
 
 
@@ -157,11 +161,11 @@ async def _print_live(
     """Explain a resource of the cluster."""
     from crontabber_operator import explanation, live  # noqa: PLC0415 - only where there is something to explain
 
-    webapp = _webapp_name(arguments)
-    found = await live.look(client, body, webapp, _now())
+    defaults = _defaults(arguments)
+    found = await live.look(client, body, defaults, _now())
     unattended = False
     if may_wait and isinstance(found, live.Live) and live.needs_the_operator(found):
-        unattended, found = await _wait_until_attended(client, found, webapp)
+        unattended, found = await _wait_until_attended(client, found, defaults)
     if not isinstance(found, live.Live):
         return _print_invalid(found)
     if found.resource.deleting:
@@ -170,7 +174,7 @@ async def _print_live(
     now = _now()
     told = explanation.Told(
         command=_live_command(found),
-        where=_where(found.job.spec, webapp),
+        where=_where(found.job.spec, defaults),
         refused=live.refusal(found),
         waiting_for=found.waiting_for.message if found.waiting_for is not None else None,
         pending=explanation.pending_commands(found.resource),
@@ -191,7 +195,9 @@ def _print_invalid(resource: Resource) -> int:
     return 0
 
 
-async def _wait_until_attended(client: Client, found: Live, webapp: str) -> tuple[bool, Live | Resource]:
+async def _wait_until_attended(
+    client: Client, found: Live, defaults: Defaults
+) -> tuple[bool, Live | Resource]:
     """Look again until the operator has done what is to be done; True: it did nothing at all."""
     from crontabber_operator import live  # noqa: PLC0415 - see above
 
@@ -204,7 +210,7 @@ async def _wait_until_attended(client: Client, found: Live, webapp: str) -> tupl
         if body is None:
             message = f"{_place(found.resource)} was deleted just now."
             raise CannotError(message)
-        newest = await live.look(client, body, webapp, _now())
+        newest = await live.look(client, body, defaults, _now())
         if not isinstance(newest, live.Live) or not live.needs_the_operator(newest):
             return False, newest
     changed = isinstance(newest, live.Live) and newest.resource.version != found.resource.version
@@ -311,7 +317,7 @@ def _print_manifest(manifest: Manifest, arguments: argparse.Namespace) -> int:
     """Explain a manifest by itself; 1 where it has mistakes."""
     from crontabber_operator import explanation  # noqa: PLC0415 - see above
 
-    planned, mistakes = plan_manifest(manifest, _webapp_name(arguments))
+    planned, mistakes = plan_manifest(manifest, _defaults(arguments))
     if planned is None:
         _write([f"{manifest.source}: {manifest.name or 'a CrontabberJob'} can't be carried out:", *mistakes])
         return connection.EXIT_FAILED
@@ -319,7 +325,7 @@ def _print_manifest(manifest: Manifest, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def plan_manifest(manifest: Manifest, webapp_name: str) -> tuple[Planned | None, tuple[str, ...]]:
+def plan_manifest(manifest: Manifest, defaults: Defaults) -> tuple[Planned | None, tuple[str, ...]]:
     """Say what a manifest asks for, or what is wrong with it."""
     from crontabber_operator.explanation import Planned  # noqa: PLC0415 - see above
     from crontabber_operator.manifests import TemplateError, cron_fields  # noqa: PLC0415
@@ -329,7 +335,7 @@ def plan_manifest(manifest: Manifest, webapp_name: str) -> tuple[Planned | None,
         return None, ("metadata.name: must be given",)
     try:
         spec = Spec.read(manifest.spec, name=manifest.name)
-        made = plan_alone(manifest.namespace or "", manifest.name, spec)
+        made = plan_alone(manifest.namespace or "", manifest.name, spec, defaults)
     except InvalidSpec as error:
         return None, error.sentences
     except TemplateError as error:
@@ -340,17 +346,18 @@ def plan_manifest(manifest: Manifest, webapp_name: str) -> tuple[Planned | None,
         place=place,
         spec=spec,
         command=command_line(made, {}),
-        where=_where(spec, webapp_name),
+        where=_where(spec, defaults),
         cron_text=str(fields["schedule"]),
         time_zone=str(fields["timeZone"]),
     )
     return planned, ()
 
 
-def plan_alone(namespace: str, name: str, spec: Spec) -> dict[str, Any]:
+def plan_alone(namespace: str, name: str, spec: Spec, defaults: Defaults | None = None) -> dict[str, Any]:
     """Build the CronJob of a job whose web app is not at hand: its container has no image worth mentioning."""
-    from crontabber_operator.manifests import Owner, plan  # noqa: PLC0415 - see above
+    from crontabber_operator.manifests import NO_SETTINGS, Owner, plan  # noqa: PLC0415 - see above
 
+    spec = spec.filled(defaults or NO_SETTINGS)
     container = (spec.webapp.container if spec.webapp is not None else None) or "webapp"
     stand_in = {"spec": {"containers": [{"name": container, "image": container}]}}
     template = spec.template if spec.template is not None else stand_in
@@ -371,19 +378,20 @@ def command_line(cronjob: Mapping[str, Any], values: Mapping[str, str]) -> tuple
     return tuple(expand(word, values) for word in words) if values else tuple(words)
 
 
-def _where(spec: Spec, webapp_name: str) -> str:
-    if spec.template is not None:
+def _where(spec: Spec, defaults: Defaults) -> str:
+    webapp = spec.filled(defaults).webapp
+    if webapp is None:
         return "in its own pod template"
-    name = (spec.webapp.name if spec.webapp is not None else None) or webapp_name
-    container = spec.webapp.container if spec.webapp is not None else None
-    return f"in the pod template of Deployment {name}" + (f", container {container}" if container else "")
+    container = f", container {webapp.container}" if webapp.container else ""
+    return f"in the pod template of Deployment {webapp.name}{container}"
 
 
-def _webapp_name(arguments: argparse.Namespace) -> str:
+def _defaults(arguments: argparse.Namespace) -> Defaults:
     from crontabber_operator.settings import SettingError, Settings  # noqa: PLC0415 - see above
 
+    flags = {name: getattr(arguments, name.replace("-", "_")) for name in DEFAULTS_FLAGS}
     try:
-        return Settings.read({"webapp": arguments.webapp}).webapp_name
+        return Settings.read(flags).defaults
     except SettingError as error:
         raise CannotError(f"{error}.", EXIT_USAGE) from error
 

@@ -19,7 +19,7 @@ from crontabber_operator.cluster import ApiError, Body
 from crontabber_operator.decision import Decision
 from crontabber_operator.failures import evidence
 from crontabber_operator.manifests import PREFIX, Owner, Plan, TemplateError, plan
-from crontabber_operator.models import ConditionType, InvalidSpec, Spec, WebApp
+from crontabber_operator.models import ConditionType, Defaults, InvalidSpec, Spec, WebApp
 from crontabber_operator.neighbours import JobsOfNamespace
 from crontabber_operator.observed import (
     CronJobSeen,
@@ -58,7 +58,7 @@ class Live:
     """Why its due slot may not start, for dependencies, a concurrency group or the namespace's limit."""
 
 
-async def look(client: Client, body: Body, webapp_name: str, now: datetime) -> Live | Resource:
+async def look(client: Client, body: Body, defaults: Defaults, now: datetime) -> Live | Resource:
     """Look at a CrontabberJob that was read; only the resource where its spec is invalid. Raises ApiError."""
     store = Store()
     key = store.put_resource(body)
@@ -69,7 +69,7 @@ async def look(client: Client, body: Body, webapp_name: str, now: datetime) -> L
         return resource
     await asyncio.gather(_read_jobs(client, store, key), _read_cronjob(client, store, key))
     job, owner = resource.job(), resource.owner
-    made = await _plan(client, resource, resource.spec, webapp_name)
+    made = await _plan(client, resource, resource.spec, defaults)
     others = await _neighbours(client, job)
     problem = dependencies.problem(job, others)
     hold = _hold(job, others, problem, now)
@@ -149,8 +149,8 @@ async def _read_cronjob(client: Client, store: Store, key: Key) -> None:
             raise
 
 
-async def _plan(client: Client, resource: Resource, spec: Spec, webapp_name: str) -> Plan | Unavailable:
-    webapp = replace(spec.webapp or WebApp(), name=(spec.webapp and spec.webapp.name) or webapp_name)
+async def _plan(client: Client, resource: Resource, spec: Spec, defaults: Defaults) -> Plan | Unavailable:
+    webapp = spec.filled(defaults).webapp or WebApp()
     body: Mapping[str, object] | None = spec.template
     if body is None:
         key = Key(resource.owner.namespace, resource.owner.name)
@@ -159,7 +159,7 @@ async def _plan(client: Client, resource: Resource, spec: Spec, webapp_name: str
             return template
         body = template.body
     try:
-        return plan(resource.owner, spec, body, webapp)
+        return plan(resource.owner, spec, body, defaults)
     except TemplateError as error:
         return Unavailable("InvalidTemplate", str(error), stalled=True)
 

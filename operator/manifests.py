@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from crontabber_operator.decision import NewRun, Release
-from crontabber_operator.models import GROUP, INT32_MAX, KIND, VERSION, InitContainerPolicy, Spec, WebApp
+from crontabber_operator.models import GROUP, INT32_MAX, KIND, VERSION, Defaults, InitContainerPolicy, Spec
 from crontabber_operator.schedule import Frequency
 from crontabber_operator.times import format_time
 
@@ -37,6 +37,8 @@ TOLD = f"{PREFIX}told"
 """On a Job that was made by hand: how many of its failures were told."""
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 INSTANTIATE = "cronjob.kubernetes.io/instantiate"
+
+NO_SETTINGS = Defaults()
 
 CONTAINER = "crontabber"
 """The container of `template` that the command goes to."""
@@ -125,17 +127,16 @@ class Plan:
     template_hash: str
 
 
-def plan(
-    owner: Owner, spec: Spec, pod_template: Mapping[str, Any], settings_webapp: WebApp | None = None
-) -> Plan:
+def plan(owner: Owner, spec: Spec, pod_template: Mapping[str, Any], defaults: Defaults = NO_SETTINGS) -> Plan:
     """Build the CronJob of `owner`. `pod_template` is the workload's own, or `spec.template`.
 
     Raises TemplateError.
     """
+    spec = spec.filled(defaults)
     if spec.template is not None:
         template = _own_template(spec, pod_template)
     else:
-        template = _workload_template(spec, spec.webapp or settings_webapp, pod_template)
+        template = _workload_template(spec, pod_template)
     template = _finish_template(owner, spec, template)
     job_spec = _job_spec(spec, template)
     template_hash = _hash(job_spec)
@@ -309,14 +310,18 @@ def command_container(containers: list[Manifest]) -> Manifest:
     return next((one for one in containers if one.get("name") == CONTAINER), containers[0])
 
 
-def _workload_template(spec: Spec, webapp: WebApp | None, pod_template: Mapping[str, Any]) -> Manifest:
+def _workload_template(spec: Spec, pod_template: Mapping[str, Any]) -> Manifest:
+    webapp = spec.webapp
     source = pod_template.get("spec") or {}
     containers = source.get("containers") or []
     wanted = webapp.container if webapp is not None else None
     found = next((one for one in containers if wanted is None or one.get("name") == wanted), None)
     if found is None:
         names = ", ".join(one.get("name", "?") for one in containers)
-        message = f"spec.webapp.container: the workload has no container {wanted}; it has {names}."
+        message = (
+            "spec.webapp.container (where it is absent, the operator's --webapp-container):"
+            f" the workload has no container {wanted}; it has {names}."
+        )
         raise TemplateError(message)
     container = {key: copy.deepcopy(found[key]) for key in _CONTAINER_FIELDS if key in found}
     _give_command(spec, container)

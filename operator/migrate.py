@@ -22,6 +22,7 @@ import yaml
 from crontabber_operator.models import DEFAULT_COMMAND_PREFIX, GROUP, KIND, VERSION, InvalidSpec, Spec
 from crontabber_operator.old_bookkeeping import DumpError, OldRecord, read_dump, restore
 from crontabber_operator.old_jobs import DEFAULT_MAX_ONGOING_SECONDS, OldJob, OldJobsError, read_old_jobs
+from crontabber_operator.settings import SettingError, words
 from crontabber_operator.spec_rules import NAME_MAX_LENGTH
 from crontabber_operator.state_file import StateItem, write_state
 from crontabber_operator.times import format_time
@@ -348,9 +349,9 @@ def _manage_py(text: str | None) -> tuple[str, ...]:
     if text is None:
         return DEFAULT_COMMAND_PREFIX
     try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise MigrationError([f"--manage-py {text!r}: {error}; quote it as for a shell."]) from error
+        return words("manage-py", text)
+    except SettingError as error:
+        raise MigrationError([f"{error}."]) from error
 
 
 def _read(path: Path) -> str:

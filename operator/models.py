@@ -177,7 +177,8 @@ class WebApp:
     container: Annotated[
         str | None,
         text(
-            "The container of the workload that the command runs in. When absent, the first.",
+            "The container of the workload that the command runs in. When absent, the first; in the workload of"
+            " the operator's --webapp, that of its --webapp-container.",
             CONTAINER_NAME,
             63,
         ),
@@ -189,6 +190,17 @@ class WebApp:
             " restartPolicy Always, such as a database proxy. Drop: none. All: all of them."
         ),
     ] = InitContainerPolicy.SIDECARS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator's settings say where a spec doesn't."""
+
+    webapp: str = "webapp"
+    """The name of the workload."""
+    container: str | None = None
+    """The container of that workload, and of no other; None: its first."""
+    manage_py: tuple[str, ...] = DEFAULT_COMMAND_PREFIX
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
@@ -420,13 +432,13 @@ class Spec:
         ),
     ] = None
     manage_py: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...],
+        tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...] | None,
         Field(
-            description="What stands before the command. When absent, [python, manage.py]. An empty list"
-            " keeps the image's entrypoint.",
+            description="What stands before the command. When absent, the operator's --manage-py, which is"
+            " [python, manage.py] unless set. An empty list keeps the image's entrypoint.",
             max_length=32,
         ),
-    ] = DEFAULT_COMMAND_PREFIX
+    ] = None
 
     @classmethod
     def read(cls, raw: object, *, name: str = "") -> Self:
@@ -445,6 +457,17 @@ class Spec:
         if sentences:
             raise InvalidSpec(sentences)
         return cast("Self", spec)
+
+    def filled(self, defaults: Defaults) -> Self:
+        """Return the spec with the operator's settings where it says nothing of its own."""
+        webapp = self.webapp
+        if self.template is None:
+            given = webapp or WebApp()
+            name = given.name or defaults.webapp
+            of_default = defaults.container if name == defaults.webapp else None
+            webapp = dataclasses.replace(given, name=name, container=given.container or of_default)
+        manage_py = defaults.manage_py if self.manage_py is None else self.manage_py
+        return dataclasses.replace(self, webapp=webapp, manage_py=manage_py)
 
     @property
     def slots(self) -> Slots:

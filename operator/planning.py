@@ -7,7 +7,6 @@ fill the memory. Nothing is written here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,18 +34,15 @@ class Planner:
 
     async def plan(self, resource: Resource, spec: Spec) -> Plan | Unavailable:
         """Return the CronJob that the spec asks for, or why there can be none just now."""
-        webapp = spec.webapp or WebApp()
-        webapp = replace(webapp, name=webapp.name or self._settings.webapp_name)
         if spec.template is not None:
             body: Mapping[str, Any] = spec.template
         else:
-            key = Key.of(resource.owner)
-            template = await self._templates.find(Key(key.namespace, webapp.name or ""), key)
+            template = await self._template(resource, spec)
             if isinstance(template, Unavailable):
                 return template
             body = template.body
         try:
-            return plan(resource.owner, spec, body, webapp)
+            return plan(resource.owner, spec, body, self._settings.defaults)
         except TemplateError as error:
             return Unavailable("InvalidTemplate", str(error), stalled=True)
 
@@ -54,9 +50,7 @@ class Planner:
         """What the core compares; the plan itself is built again where it is written, to save memory."""
         version = "own"
         if spec.template is None:
-            name = (spec.webapp.name if spec.webapp is not None else None) or self._settings.webapp_name
-            key = Key.of(resource.owner)
-            template = await self._templates.find(Key(key.namespace, name), key)
+            template = await self._template(resource, spec)
             version = template.version if isinstance(template, Template) else template.reason
         fingerprint = resource.generation, version
         if memory.desired is None or memory.desired[0] != fingerprint:
@@ -70,6 +64,11 @@ class Planner:
             if refusal.hash != desired.hash:
                 memory.refusal = None
         return desired
+
+    async def _template(self, resource: Resource, spec: Spec) -> Template | Unavailable:
+        webapp = spec.filled(self._settings.defaults).webapp or WebApp()
+        key = Key.of(resource.owner)
+        return await self._templates.find(Key(key.namespace, webapp.name or ""), key)
 
     def refused(self, memory: Memory, made: Plan, error: ApiError) -> None:
         """Tell a refusal that the same request would meet again, and try again later; raise all others.

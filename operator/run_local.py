@@ -38,10 +38,11 @@ from crontabber_operator.local_state import (
     restore_job,
     save_job,
 )
-from crontabber_operator.manifests import PREFIX, TemplateError
+from crontabber_operator.manifests import NO_SETTINGS, PREFIX, TemplateError
 from crontabber_operator.models import ConditionType, InvalidSpec, Result, Spec, Status
 from crontabber_operator.observed import Attempt, Desired, Hold, Job, View
 from crontabber_operator.projection import schedule_key
+from crontabber_operator.settings import SettingError, words
 from crontabber_operator.simulation import MayStart, SimulatedJob, Start
 from crontabber_operator.telling import changes
 from crontabber_operator.times import format_time
@@ -229,7 +230,7 @@ def _definitions(arguments: argparse.Namespace) -> list[_Definition]:
 def _definition(manifest: Manifest, prefix: tuple[str, ...] | None) -> _Definition:
     if not manifest.name:
         raise InvalidSpec(["metadata.name: must be given"])
-    spec = Spec.read(manifest.spec, name=manifest.name)
+    spec = Spec.read(manifest.spec, name=manifest.name).filled(NO_SETTINGS)
     if prefix is not None:
         spec = replace(spec, manage_py=prefix)
     if not spec.manage_py:
@@ -662,11 +663,10 @@ def _manage_py(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        message = f"--manage-py {text!r}: {error}; quote it as for a shell."
-        raise CannotError(message, EXIT_USAGE) from error
-    if not words:
+        given = words("manage-py", text)
+    except SettingError as error:
+        raise CannotError(f"{error}.", EXIT_USAGE) from error
+    if not given:
         message = "--manage-py: is empty; say what comes before each command, such as 'python manage.py'."
         raise CannotError(message, EXIT_USAGE)
-    return words
+    return given

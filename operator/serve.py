@@ -12,6 +12,7 @@ import kopf
 from crontabber_operator import logs
 from crontabber_operator.settings import (
     DEFAULT_HEALTH,
+    DEFAULT_MANAGE_PY,
     DEFAULT_WEBAPP,
     MAX_RUNS,
     Address,
@@ -19,7 +20,17 @@ from crontabber_operator.settings import (
     Settings,
 )
 
-FLAGS = ("namespace", "webapp", "health", "log-format", MAX_RUNS, "sentry-crons", "sentry-secrets")
+FLAGS = (
+    "namespace",
+    "webapp",
+    "webapp-container",
+    "manage-py",
+    "health",
+    "log-format",
+    MAX_RUNS,
+    "sentry-crons",
+    "sentry-secrets",
+)
 
 _EPILOG = """\
 Each flag is also an environment variable: --log-format is CRONTABBER_LOG_FORMAT. In a pod, and with a
@@ -42,6 +53,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--webapp",
         metavar="deployment/NAME",
         help=f"the workload that jobs run in where they don't say ({DEFAULT_WEBAPP})",
+    )
+    parser.add_argument(
+        "--webapp-container", metavar="NAME", help="the container of that workload to run in (its first)"
+    )
+    parser.add_argument(
+        "--manage-py",
+        metavar="COMMAND",
+        help=f"what comes before the command where jobs don't say; '': the image's entrypoint ({DEFAULT_MANAGE_PY})",
     )
     parser.add_argument(
         "--health", metavar="[HOST]:PORT", help=f"serve /healthz here; 'off' for not ({DEFAULT_HEALTH})"

@@ -7,11 +7,17 @@ none is needed. `kopf run -m crontabber_operator.handlers` reads the variables.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from crontabber_operator.forms import CONTAINER_NAME
+from crontabber_operator.models import DEFAULT_COMMAND_PREFIX, Defaults
 
 PREFIX = "CRONTABBER_"
 DEFAULT_WEBAPP = "deployment/webapp"
+DEFAULT_MANAGE_PY = shlex.join(DEFAULT_COMMAND_PREFIX)
 DEFAULT_HEALTH = ":8082"
 _ON, _OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0", "")
 MAX_RUNS = "max-concurrent-runs-per-namespace"
@@ -35,7 +41,8 @@ class Settings:
 
     namespaces: tuple[str, ...] = ()
     """None: all."""
-    webapp_name: str = "webapp"
+    defaults: Defaults = field(default_factory=Defaults)
+    """For jobs that don't say."""
     health: Address | None = None
     log_format: str = "text"
     sentry_crons: bool = False
@@ -60,7 +67,11 @@ class Settings:
 
         return cls(
             namespaces=tuple(name for name in value("namespace", "").replace(",", " ").split() if name),
-            webapp_name=_workload(value("webapp", DEFAULT_WEBAPP)),
+            defaults=Defaults(
+                webapp=_workload(value("webapp", DEFAULT_WEBAPP)),
+                container=_container("webapp-container", value("webapp-container", "")),
+                manage_py=words("manage-py", value("manage-py", DEFAULT_MANAGE_PY)),
+            ),
             health=_address("health", value("health", DEFAULT_HEALTH)),
             log_format=_choice("log-format", value("log-format", "text"), ("text", "json")),
             sentry_crons=_switch("sentry-crons", value("sentry-crons", "off")),
@@ -75,6 +86,22 @@ def _workload(text: str) -> str:
         message = f"--webapp takes deployment/NAME, not {text!r}"
         raise SettingError(message)
     return name
+
+
+def _container(flag: str, text: str) -> str | None:
+    if text and not re.fullmatch(CONTAINER_NAME.pattern, text):
+        message = f"--{flag} takes the name of a container, or '' for the first, not {text!r}"
+        raise SettingError(message)
+    return text or None
+
+
+def words(flag: str, text: str) -> tuple[str, ...]:
+    """Split what is quoted as for a shell. Raises SettingError."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        message = f"--{flag} takes words quoted as for a shell, not {text!r}: {error}"
+        raise SettingError(message) from error
 
 
 def _address(flag: str, text: str) -> Address | None:

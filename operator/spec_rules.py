@@ -139,7 +139,7 @@ def mistakes(spec: Spec, name: str) -> Iterator[str]:
     yield from (f"spec.{rule.field}: {rule.sentence}" for rule in broken)
     if not broken:
         yield from _schedule_mistakes(spec)
-    for field, texts in (("args", spec.args), ("managePy", spec.manage_py)):
+    for field, texts in (("args", spec.args), ("managePy", spec.manage_py or ())):
         for index, text in enumerate(texts):
             if "\0" in text:
                 yield f"spec.{field}[{index}]: no argument can hold the character NUL: remove it"

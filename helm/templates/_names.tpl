@@ -65,6 +65,15 @@ app.kubernetes.io/part-of: crontabber
 {{- end }}
 {{- end }}
 
+{{- /* Words, quoted as for a shell; the kubelet takes `$$` in arguments for one `$`. */}}
+{{- define "crontabber.words" -}}
+{{- $words := list }}
+{{- range . }}
+{{- $words = append $words (regexMatch "^[A-Za-z0-9_./:=@%+,-]+$" . | ternary . (printf "'%s'" (replace "'" "'\\''" .))) }}
+{{- end }}
+{{- join " " $words | replace "$" "$$" }}
+{{- end }}
+
 {{- /* Not empty where anything may be reported to Sentry. */}}
 {{- define "crontabber.sentry" -}}
 {{- if or .Values.sentry.dsn .Values.sentry.existingSecret.name .Values.sentry.namespaceSecrets }}on{{ end }}

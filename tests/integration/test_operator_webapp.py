@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.integration.operator_process import ROOT
+from tests.integration.side_by_side import OwnOperators
 from tests.integration.testbed import PREFIX, Body, Testbed, now, short, written
 
 pytestmark = pytest.mark.side_by_side
@@ -106,6 +107,37 @@ def test_all_jobs_of_the_web_app_are_accepted_and_run(bed: Testbed) -> None:
         bed.annotate(job, run_now="")
     for job in jobs:
         wait_succeeded(bed, job)
+
+
+def test_the_settings_say_how_a_job_runs_that_does_not_say_it(own: OwnOperators) -> None:
+    """Workload, container and what comes before the command; a job that names its own is left alone."""
+    bed = own.bed
+    own.start(
+        environment={
+            "CRONTABBER_WEBAPP": "deployment/site",
+            "CRONTABBER_WEBAPP_CONTAINER": "django",
+            "CRONTABBER_MANAGE_PY": "python -u 'manage.py'",
+        }
+    )
+    evidence = {"name": "EVIDENCE", "value": str(bed.evidence_file("job"))}
+    containers: list[Body] = [
+        {"name": "proxy", "image": "app"},
+        {"name": "django", "image": "app", "env": [evidence]},
+    ]
+    for name in ("site", "other"):
+        template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": containers}}
+        spec = {"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template}
+        bed.create("deployments", {"metadata": {"name": name}, "spec": spec})
+    bed.job("job", template=None, annotations={"run-now": ""})
+    bed.job("own", template=None, webapp={"name": "other"}, managePy=[])
+    wait_succeeded(bed, "job")
+    (run,) = bed.runs("job")
+    assert run.argv == ("record",)
+    (container,) = bed.objects("pods", "job")[0]["spec"]["containers"]
+    assert (container["name"], container["command"]) == ("django", ["python", "-u", "manage.py"])
+    bed.wait_ready("own")
+    pod = bed.get("cronjobs", "own")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert [(one["name"], one.get("command")) for one in pod["containers"]] == [("proxy", None)]
 
 
 def wait_succeeded(bed: Testbed, job: str) -> None:

@@ -14,6 +14,7 @@ import yaml
 from crontabber_operator import serve
 from crontabber_operator.models import GROUP, KIND, VERSION
 from crontabber_operator.settings import Settings
+from crontabber_operator.variables import expand
 from tests.integration.chart_release import (
     CHART,
     KUBE_VERSION,
@@ -214,19 +215,26 @@ def test_crd_outlives_the_release_unless_told_otherwise() -> None:
         ({}, {}),
         ({"watchNamespaces": ["a", "b"]}, {"namespace": "a,b"}),
         ({"webapp.name": "site", "log.format": "json"}, {"webapp": "deployment/site", "log-format": "json"}),
+        ({"webapp.container": "django"}, {"webapp-container": "django"}),
+        ({"webapp.managePy": []}, {"manage-py": ""}),
+        (
+            {"webapp.managePy": ["uv", "run", "it's; $HOME/manage.py"]},
+            {"manage-py": 'uv run "it\'s; \\$HOME/manage.py"'},
+        ),
         (
             {"sentry.crons": True, "sentry.namespaceSecrets": True},
             {"sentry-crons": "on", "sentry-secrets": "on"},
         ),
         ({"maxConcurrentRunsPerNamespace": 5}, {"max-concurrent-runs-per-namespace": "5"}),
     ],
-    ids=["default", "namespaces", "webapp", "sentry", "limit"],
+    ids=["default", "namespaces", "webapp", "container", "entrypoint", "words", "sentry", "limit"],
 )
 def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, str]) -> None:
     """The operator takes the arguments that the chart gives, and understands what was meant."""
     parser = argparse.ArgumentParser()
     serve.add_parser(parser.add_subparsers())
-    given = vars(parser.parse_args(container(render(values=values))["args"]))
+    args = [expand(arg, {}) for arg in container(render(values=values))["args"]]  # as the kubelet does
+    given = vars(parser.parse_args(args))
     flags = {name: given[name.replace("-", "_")] for name in serve.FLAGS}
     if flags["namespace"] is not None:
         flags["namespace"] = ",".join(flags["namespace"])
@@ -530,6 +538,9 @@ def test_helm_test_runs_where_the_operator_serves(watched: list[str], namespace:
         ("watchNamespace", ["a"]),
         ("webapp.kind", "StatefulSet"),
         ("webapp.name", ""),
+        ("webapp.container", "a b"),
+        ("webapp.managePy", "python manage.py"),
+        ("webapp.managepy", ["python"]),
         ("log.format", "xml"),
         ("sentry.dsn", "sentry.example.com/1"),
         ("sentry.crons", "yes"),

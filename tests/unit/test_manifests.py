@@ -11,6 +11,7 @@ from crontabber_operator.decision import NewRun, Release
 from crontabber_operator.manifests import (
     ATTEMPT_MAX,
     HASH,
+    NO_SETTINGS,
     TEMPLATE_HASH,
     Owner,
     Plan,
@@ -24,7 +25,7 @@ from crontabber_operator.manifests import (
     release_patch,
     run_now,
 )
-from crontabber_operator.models import Spec, WebApp
+from crontabber_operator.models import Defaults, Spec
 from crontabber_operator.observed import RunKind
 from crontabber_operator.projection import read_cronjob, read_run
 from tests.unit.backfill_scene import Scene, at
@@ -92,7 +93,7 @@ def spec(**fields: Any) -> Spec:
     return Spec.read({key: value for key, value in raw.items() if value is not None}, name="job")
 
 
-def made(workload: Any = WEBAPP, settings: WebApp | None = None, **fields: Any) -> Plan:
+def made(workload: Any = WEBAPP, settings: Defaults = NO_SETTINGS, **fields: Any) -> Plan:
     """Plan the CronJob of a spec."""
     return plan(OWNER, spec(**fields), fields.get("template") or workload, settings)
 
@@ -321,9 +322,21 @@ def test_init_containers_are_kept_by_policy(policy: str, kept: list[str]) -> Non
 def test_the_container_is_the_named_one_else_the_first() -> None:
     """A name that the workload doesn't have is refused with those that it has."""
     assert container(made(webapp={"container": "nginx"}))["image"] == "nginx:1"
-    assert container(made(settings=WebApp(container="nginx")))["image"] == "nginx:1"
-    with pytest.raises(TemplateError, match=r"spec.webapp.container: .* no container x; it has web, nginx"):
+    assert container(made(settings=Defaults(container="nginx")))["image"] == "nginx:1"
+    with pytest.raises(TemplateError, match=r"spec.webapp.container .* no container x; it has web, nginx"):
         made(webapp={"container": "x"})
+
+
+def test_the_settings_say_what_the_spec_does_not() -> None:
+    """The container is of the settings' workload: a job that names another one gets that one's first."""
+    settings = Defaults("site", "nginx", ("uv", "run", "manage.py"))
+    assert container(made(settings=settings))["command"] == ["uv", "run", "manage.py"]
+    assert container(made(settings=settings, webapp={"name": "site"}))["image"] == "nginx:1"
+    assert container(made(settings=settings, webapp={"name": "other"}))["image"] == "app:1"
+    assert container(made(settings=settings, webapp={"container": "web"}))["image"] == "app:1"
+    assert "command" not in container(made(settings=settings, managePy=[]))
+    own = {"spec": {"containers": [{"name": "own", "image": "own:1"}]}}
+    assert container(made(settings=settings, template=own))["command"] == ["uv", "run", "manage.py"]
 
 
 def test_a_template_of_ones_own_is_kept_as_it_is() -> None:

@@ -147,7 +147,7 @@ def test_an_absent_field_means_what_the_design_says() -> None:
         "failed_jobs_history_limit": 1,
         "webapp": None,
         "template": None,
-        "manage_py": ("python", "manage.py"),
+        "manage_py": None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from crontabber_operator.models import Defaults
 from crontabber_operator.settings import Address, SettingError, Settings
 
 
@@ -16,7 +17,15 @@ def test_without_settings_there_are_defaults() -> None:
     ("flag", "value", "field", "expected"),
     [
         ("namespace", "a,b c", "namespaces", ("a", "b", "c")),
-        ("webapp", "deployment/site", "webapp_name", "site"),
+        ("webapp", "deployment/site", "defaults", Defaults("site")),
+        ("webapp-container", "app", "defaults", Defaults(container="app")),
+        (
+            "manage-py",
+            "python 'my site/manage.py'",
+            "defaults",
+            Defaults(manage_py=("python", "my site/manage.py")),
+        ),
+        ("manage-py", "", "defaults", Defaults(manage_py=())),
         ("health", "off", "health", None),
         ("health", "[::1]:80", "health", Address("::1", 80)),
         ("log-format", "json", "log_format", "json"),
@@ -38,6 +47,8 @@ def test_each_flag_is_also_a_variable(flag: str, value: str, field: str, expecte
     [
         ("webapp", "site"),
         ("webapp", "statefulset/site"),
+        ("webapp-container", "two words"),
+        ("manage-py", "python 'manage.py"),
         ("health", "8082"),
         ("health", ":0"),
         ("log-format", "xml"),
