@@ -136,7 +136,7 @@ def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[
     elif view.spec.suspend or view.is_outdated(run):
         discard += (run,)
     else:
-        waiting_for = _why_occupied(view)
+        waiting_for = _why_occupied(view) or upkeep.started_by_kueue(run)
         if waiting_for is None:
             release += (_release(view, books, run, claim),)
     return (
@@ -157,6 +157,11 @@ def _why_not(
     occupied = _why_occupied(view)
     if occupied is not None:
         return occupied, None
+    queued = next(
+        (upkeep.started_by_kueue(run) for run in view.waiting if run.slot == due and run.queue), None
+    )
+    if queued is not None:
+        return queued, None
     at = bookkeeping.retry_at(view, books)
     if at is not None and view.now < at and due == bookkeeping.failing_slot(view, books):
         return Hold("Retrying", f"the next attempt is at {at:%Y-%m-%dT%H:%M:%SZ}."), at

@@ -36,6 +36,8 @@ RUN_NOW = f"{PREFIX}run-now"
 TOLD = f"{PREFIX}told"
 """On a Job that was made by hand: how many of its failures were told."""
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""The label of Jobs that Kueue manages; where a LocalQueue is called default, it puts it on all."""
 INSTANTIATE = "cronjob.kubernetes.io/instantiate"
 
 NO_SETTINGS = Defaults()

@@ -63,6 +63,8 @@ class Run:
     told: int = 0
     """Of a run made by hand: so many of its failures were told."""
     deleting: bool = False
+    queue: str = ""
+    """The queue of Kueue that it is in: Kueue, and nobody else, starts it and may stop it again."""
 
     @property
     def unfinished(self) -> bool:

@@ -63,6 +63,10 @@ _EVENT_REASONS: Final = {
     "FailedScheduling": ("FailedScheduling", "No node has room for it, or may run it."),
     "FailedCreatePodSandBox": ("FailedCreatePodSandBox", "Its node can't make its network or sandbox."),
 }
+_GATED: Final = (
+    "SchedulingGated",
+    "It is held back by a scheduling gate, such as Kueue's until it is admitted.",
+)
 _DISRUPTIONS: Final = {
     "PreemptionByScheduler": ("Preempted", "It had to make room for a pod of higher priority."),
     "DeletionByTaintManager": ("NodeLost", "Its node was lost, or must not run it any more."),
@@ -138,7 +142,9 @@ def cannot_start(pods: Iterable[Body], waited: timedelta) -> CannotStart | None:
         status = pod.get("status") or {}
         if status.get("phase") != "Pending" or pod["metadata"].get("deletionTimestamp"):
             continue
-        found = _waiting(status) or (_unscheduled(status) if waited >= UNSCHEDULED_FOR else None)
+        found = _waiting(status) or (
+            _unscheduled(pod.get("spec") or {}, status) if waited >= UNSCHEDULED_FOR else None
+        )
         if found is not None:
             why, details = found
             return CannotStart(pod["metadata"]["uid"], why, _one_line(details))
@@ -155,10 +161,15 @@ def _waiting(status: Body) -> tuple[Why, str] | None:
     return None
 
 
-def _unscheduled(status: Body) -> tuple[Why, str] | None:
+def _unscheduled(spec: Body, status: Body) -> tuple[Why, str] | None:
     for condition in status.get("conditions") or ():
-        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+        if condition.get("type") != "PodScheduled":
+            continue
+        if condition.get("reason") == "Unschedulable":
             return _EVENT_REASONS["FailedScheduling"], str(condition.get("message") or "")
+        if condition.get("reason") == "SchedulingGated":
+            gates = ", ".join(str(one.get("name")) for one in spec.get("schedulingGates") or ())
+            return _GATED, f"it is held back by {gates}"
     return None
 
 

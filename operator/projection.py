@@ -17,6 +17,7 @@ from crontabber_operator.manifests import (
     HASH,
     INSTANTIATE,
     JOB_LABEL,
+    QUEUE,
     RUN_NOW,
     RUN_TIME,
     SCHEDULED,
@@ -81,7 +82,7 @@ def read_run(body: Body) -> Run | None:
         template_hash=annotations.get(TEMPLATE_HASH) or "",
         created=created,
         suspended=suspended,
-        released=not suspended or _was_released(spec, status),
+        released=not suspended or RUN_TIME in annotations or _was_released(spec, status),
         started=_time(status.get("startTime")),
         finished=finished,
         succeeded=complete is not None,
@@ -91,6 +92,7 @@ def read_run(body: Body) -> Run | None:
         ready=bool(status.get("ready")),
         told=_number(annotations.get(TOLD)),
         deleting=metadata.get("deletionTimestamp") is not None,
+        queue=str((metadata.get("labels") or {}).get(QUEUE) or ""),
     )
 
 
@@ -149,7 +151,8 @@ def _kind(metadata: Mapping[str, Any], annotations: Mapping[str, Any]) -> RunKin
 def _was_released(spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
     """A suspended Job was released before, if its run time was filled in or it has ever had a pod.
 
-    A template without the annotation was never gated: then a person suspended the Job.
+    Who suspends Jobs again may restore their pod template too (Kueue does), so the release writes the run time
+    on the Job as well. A template without the annotation was never gated: then a person suspended the Job.
     """
     annotations = ((spec.get("template") or {}).get("metadata") or {}).get("annotations") or {}
     return annotations.get(RUN_TIME) != "" or bool(status.get("failed") or status.get("startTime"))

@@ -15,6 +15,7 @@ from crontabber_operator.schedule import Frequency
 
 QUIET = timedelta(seconds=5)
 """No write to the CronJob so near to one of its slots: the controller could fire on a stale copy."""
+KUEUE = "ManagedByKueue"
 KEEP_FAILED = timedelta(minutes=10)
 """Failed attempts of a slot stay so long after the slot succeeded."""
 
@@ -120,6 +121,7 @@ def release_by_hand(view: View, books: Status) -> tuple[Release, ...]:
         and run.suspended
         and not run.released
         and not run.deleting
+        and not run.queue
     )
 
 
@@ -127,7 +129,24 @@ def suspended_by_hand(run: Run) -> Hold | None:
     """Tell that a run was suspended after it was released: it is never released again."""
     if not (run.running and run.suspended):
         return None
+    if run.queue:
+        return Hold(KUEUE, f"Job {run.name} waits until Kueue admits it: it is in its queue {run.queue}.")
     return Hold("SuspendedByHand", f"Job {run.name} was suspended by hand; resume it or delete it.")
+
+
+def started_by_kueue(run: Run) -> Hold | None:
+    """Tell that a run that the operator should start is Kueue's to start, so it is left alone.
+
+    Kueue would stop it again, put its former pod template back, and start that when it admits it: without the
+    run time.
+    """
+    if not run.queue:
+        return None
+    return Hold(
+        KUEUE,
+        f"Job {run.name} is in Kueue's queue {run.queue}, and Kueue starts Jobs without telling them their slot: "
+        "only a plain job's Jobs can be queued. Queue its pods, or keep Kueue out of the namespace.",
+    )
 
 
 # --- Starting -------------------------------------------------------------------------------------------

@@ -232,6 +232,37 @@ def test_nothing_is_claimed_while_a_released_run_is_unfinished(blocker: Any, rea
     assert caught_up.reason == reason
 
 
+def test_what_kueue_would_start_is_neither_claimed_nor_released() -> None:
+    """Kueue would stop it and start it anew without its run time; it is told, and no other Job is made for its slot."""
+    scene = chain("10:00")
+    scene.one_off("11:00", queue="batch")
+    decision = scene.rest("11:30")
+    assert (scene.status.ongoing, decision.release, decision.create) == (None, (), ())
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert caught_up.reason == "ManagedByKueue"
+    assert "Kueue's queue batch" in caught_up.message
+
+
+def test_a_claimed_run_that_came_into_a_queue_is_released_when_it_is_out_of_it() -> None:
+    """The claim stays meanwhile."""
+    scene = chain("10:00")
+    run = scene.claimed(scene.one_off("11:00", queue="batch"))
+    assert scene.rest("11:30").release == ()
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert caught_up.reason == "ManagedByKueue"
+    scene.change(run, queue="")
+    assert slots(scene.rest("11:31").release) == ["11:00"]
+
+
+def test_a_manual_run_in_a_queue_is_kueues() -> None:
+    """It is started when Kueue admits it."""
+    scene = chain("10:00")
+    scene.manual("10:10", queue="batch")
+    assert scene.rest("10:30").release == ()
+
+
 def test_a_manual_run_holds_nothing_back() -> None:
     """It is outside of the books."""
     scene = chain()

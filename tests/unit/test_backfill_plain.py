@@ -191,6 +191,21 @@ def test_a_run_suspended_by_hand_is_told() -> None:
     assert "suspended by hand" in caught_up.message
 
 
+def test_a_run_that_kueue_holds_is_told_as_waiting_for_it() -> None:
+    """A plain job's Jobs may be queued: Kueue suspends and starts them, and the books follow."""
+    scene = plain()
+    run = scene.native("10:00", queue="batch")
+    scene.change(run, suspended=True)
+    scene.rest("10:05")
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert (caught_up.reason, "its queue batch" in caught_up.message) == ("ManagedByKueue", True)
+    scene.change(run, suspended=False)
+    scene.succeeded(run, "10:40")
+    scene.rest("10:41")
+    assert clock(scene.status.settled_through) == "10:00"
+
+
 def test_a_job_made_by_hand_is_outside_of_the_books() -> None:
     """Its success is not the job's."""
     scene = plain()

@@ -104,6 +104,17 @@ def test_a_pod_without_a_node_has_time_to_find_one() -> None:
     )
 
 
+def test_a_pod_behind_a_scheduling_gate_is_told_by_the_gates_name() -> None:
+    """Kueue's goes when it admits the pod, which may take long in a full queue."""
+    gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    body = pod(conditions=[gated])
+    body["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    found = cannot_start([body], UNSCHEDULED_FOR)
+    assert found is not None
+    assert found.message == "SchedulingGated: it is held back by kueue.x-k8s.io/admission"
+    assert cannot_start([pod(conditions=[{"type": "Ready"}])], UNSCHEDULED_FOR) is None
+
+
 def test_looks_are_few_and_never_end() -> None:
     """Half a minute after the start, then twice as late each time, at the latest five minutes later."""
     looks = [look_at(START, None)]

@@ -152,6 +152,12 @@ def test_which_slot_a_job_is_for(body: dict[str, Any], slot: str, through: str, 
     assert (run.slot, run.through, run.attempt) == (at(slot), at(through), attempt)
 
 
+def test_a_job_may_be_in_a_queue_of_kueue() -> None:
+    """By its own label, not its pods'."""
+    assert read(job()).queue == ""
+    assert read(job(metadata__labels={"kueue.x-k8s.io/queue-name": "batch"})).queue == "batch"
+
+
 @pytest.mark.parametrize(
     ("body", "suspended", "released"),
     [
@@ -163,6 +169,8 @@ def test_which_slot_a_job_is_for(body: dict[str, Any], slot: str, through: str, 
         (job(status={"startTime": "2026-06-03T10:00:02Z"}), True, True),
         (job(status={"failed": 1}), True, True),
         (job(spec={}), False, True),
+        # Kueue stops a Job and puts its pod template back.
+        (annotated(cronjob=True, run_time="2026-06-03T10:00"), True, True),
     ],
 )
 def test_whether_a_job_was_ever_released(body: dict[str, Any], suspended: bool, released: bool) -> None:
