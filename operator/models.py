@@ -8,11 +8,12 @@ It must not import kopf or kubernetes, read a clock, or decide anything about ru
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, cast
+from typing import Annotated, Any, Self, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -41,9 +42,6 @@ from crontabber_operator.forms import (
 from crontabber_operator.schedule import Slots, parse_frequency, parse_schedule
 from crontabber_operator.spec_rules import NAME_MAX_LENGTH, mistakes, sentence
 from crontabber_operator.times import UtcTime
-
-if TYPE_CHECKING:
-    pass
 
 GROUP = "crontabber.dev"
 VERSION = "v1"
