@@ -219,7 +219,7 @@ def test_crd_outlives_the_release_unless_told_otherwise() -> None:
         ({"webapp.managePy": []}, {"manage-py": ""}),
         (
             {"webapp.managePy": ["uv", "run", "it's; $HOME/manage.py"]},
-            {"manage-py": 'uv run "it\'s; \\$HOME/manage.py"'},
+            {"manage-py": 'uv run "it\'s; $HOME/manage.py"'},
         ),
         (
             {"sentry.crons": True, "sentry.namespaceSecrets": True},
