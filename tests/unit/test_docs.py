@@ -20,6 +20,7 @@ from crontabber_operator import cli, plugin, serve
 from crontabber_operator.commands import COMMAND_ID, NAMES
 from crontabber_operator.crd import spec_schema
 from crontabber_operator.models import GROUP, KIND, VERSION, ConditionType, Spec, State
+from crontabber_operator.old_jobs import KEYS
 from crontabber_operator.pod_starts import UNSCHEDULED_FOR, cannot_start
 from crontabber_operator.settings import PREFIX
 from tests.unit.test_chart_schemas import VERSIONS
@@ -160,6 +161,12 @@ def test_configuration_names_each_setting(capsys: pytest.CaptureFixture[str]) ->
     for flag in shown:
         variable = PREFIX + flag[2:].upper().replace("-", "_")
         assert any(f"`{flag}" in row and f"`{variable}`" in row for row in rows), flag
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_key_of_old_jobs_has_its_new_form(key: str) -> None:
+    """In the table of the page for those who move."""
+    assert re.search(rf"^\| `{key}`.* \| .*`", text_of("docs/migrating.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("word", [*State, *ConditionType])
