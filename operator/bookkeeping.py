@@ -195,6 +195,11 @@ def failure_message(failure: Attempt | LastError) -> str:
     return f"{failure.type}: {value}" if value not in ("", failure.type) else failure.type
 
 
+def new_entries(before: Status, after: Status) -> list[HistoryEntry]:
+    """Return the entries of the history that came with a change of the status, newest first."""
+    return [entry for entry in after.history if entry not in before.history]
+
+
 def _seconds(started: datetime, finished: datetime) -> float:
     return max(0.0, (finished - started).total_seconds())
 

@@ -17,6 +17,7 @@ import kopf
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.manifests import JOB_LABEL
 from crontabber_operator.models import GROUP, PLURAL, VERSION
+from crontabber_operator.onlookers import Onlookers
 from crontabber_operator.presence import guard_watch, wait_until_served
 from crontabber_operator.projection import owner_name
 from crontabber_operator.reconciler import Reconciler
@@ -47,6 +48,7 @@ class Operator:
         self.reconciler = Reconciler(cluster, settings)
         self.reporting = Reporting(cluster, settings, self.reconciler.store, self.reconciler.inquiry)
         self.reconciler.listeners.add(self.reporting)
+        self.onlookers = Onlookers(settings, self.reconciler)
         self.task = asyncio.create_task(self._run(), name="reconciler")
         self.task.add_done_callback(self._ended)
 
@@ -61,6 +63,7 @@ class Operator:
         await asyncio.wait({self.task})  # what it may have ended with is logged already
         await self.reconciler.stop()
         await self.reporting.close()
+        await self.onlookers.close()
         await self.cluster.close()
 
     @staticmethod

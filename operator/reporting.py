@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Final
 
+from crontabber_operator.bookkeeping import new_entries
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.inquiry import Inquiry
 from crontabber_operator.listening import Listener, Pods
@@ -23,7 +24,7 @@ from crontabber_operator.models import InvalidSpec, Status
 from crontabber_operator.observed import Evidence, Job, Run
 from crontabber_operator.pod_starts import CannotStart, never_started
 from crontabber_operator.sentry import SECRET_NAME, Reporter, SentrySettings
-from crontabber_operator.sentry_news import before_recent, new_entries
+from crontabber_operator.sentry_news import before_recent
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource, Store
 

@@ -22,13 +22,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from crontabber_operator.bookkeeping import new_entries
 from crontabber_operator.cron_text import cron_fields, parse_cron_text
 from crontabber_operator.models import Ongoing, Result, Spec, Status
 from crontabber_operator.observed import Job, Run
 from crontabber_operator.report_errors import is_wanted
 from crontabber_operator.schedule import Frequency
 from crontabber_operator.sentry_events import trace_context
-from crontabber_operator.sentry_news import JobTold, check_in_id, new_entries
+from crontabber_operator.sentry_news import JobTold, check_in_id
 from crontabber_operator.wall_clock import WallClock
 
 SLUG_NAME_MAX_CHARACTERS: Final = 41

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from crontabber_operator.bookkeeping import failed_unseen, says_cannot_start
+from crontabber_operator.bookkeeping import failed_unseen, new_entries, says_cannot_start
 from crontabber_operator.manifests import command_container
 from crontabber_operator.masking import known_secrets
 from crontabber_operator.models import HistoryEntry, ReportErrors, Result, Status
@@ -301,11 +301,6 @@ def _is_recent(entry: HistoryEntry, names: Container[str], now: datetime) -> boo
         and entry.finished is not None
         and now - entry.finished <= TOLD_AGAIN_FOR
     )
-
-
-def new_entries(before: Status, after: Status) -> list[HistoryEntry]:
-    """Return the entries of the history that came with a change of the status, newest first."""
-    return [entry for entry in after.history if entry not in before.history]
 
 
 def _failing_slot(job: Job, run: Run, evidence: Evidence) -> datetime:

@@ -13,6 +13,7 @@ from crontabber_operator import logs
 from crontabber_operator.settings import (
     DEFAULT_HEALTH,
     DEFAULT_MANAGE_PY,
+    DEFAULT_METRICS,
     DEFAULT_WEBAPP,
     MAX_RUNS,
     Address,
@@ -26,6 +27,7 @@ FLAGS = (
     "webapp-container",
     "manage-py",
     "health",
+    "metrics",
     "log-format",
     MAX_RUNS,
     "sentry-crons",
@@ -64,6 +66,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--health", metavar="[HOST]:PORT", help=f"serve /healthz here; 'off' for not ({DEFAULT_HEALTH})"
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="[HOST]:PORT",
+        help=f"serve Prometheus metrics at /metrics here; 'off' for not ({DEFAULT_METRICS})",
     )
     parser.add_argument("--log-format", metavar="FORMAT", help="text, or json: one object a line (text)")
     parser.add_argument(

@@ -19,6 +19,7 @@ PREFIX = "CRONTABBER_"
 DEFAULT_WEBAPP = "deployment/webapp"
 DEFAULT_MANAGE_PY = shlex.join(DEFAULT_COMMAND_PREFIX)
 DEFAULT_HEALTH = ":8082"
+DEFAULT_METRICS = ":8080"
 _ON, _OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0", "")
 MAX_RUNS = "max-concurrent-runs-per-namespace"
 
@@ -44,6 +45,7 @@ class Settings:
     defaults: Defaults = field(default_factory=Defaults)
     """For jobs that don't say."""
     health: Address | None = None
+    metrics: Address | None = None
     log_format: str = "text"
     sentry_crons: bool = False
     """Tell Sentry Crons when runs begin and end."""
@@ -73,6 +75,7 @@ class Settings:
                 manage_py=words("manage-py", value("manage-py", DEFAULT_MANAGE_PY)),
             ),
             health=_address("health", value("health", DEFAULT_HEALTH)),
+            metrics=_address("metrics", value("metrics", DEFAULT_METRICS)),
             log_format=_choice("log-format", value("log-format", "text"), ("text", "json")),
             sentry_crons=_switch("sentry-crons", value("sentry-crons", "off")),
             sentry_secrets=_switch("sentry-secrets", value("sentry-secrets", "on")),

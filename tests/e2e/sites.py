@@ -140,7 +140,8 @@ def _process() -> Iterator[Site]:
         else:
             cluster = stack.enter_context(Cluster.start(f"e2e-{os.getpid()}", images=images))
         # Pods share this machine's ports.
-        values = (f"--set=health.port={free_ports(1)[0]}",)
+        health, metrics = free_ports(2)
+        values = (f"--set=health.port={health},metrics.port={metrics}",)
         yield Site(cluster, "pods that are local processes", runs_containers=False, chart_values=values)
 
 

@@ -171,7 +171,7 @@ def start_operator(
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CRONTABBER_")}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(CRONTABBER), "operator", "--health=off", *arguments],
+            [str(CRONTABBER), "operator", "--health=off", "--metrics=off", *arguments],
             env=kept | {"KUBECONFIG": str(kubeconfig)} | dict(environment),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,

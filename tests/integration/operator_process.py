@@ -73,6 +73,7 @@ class OperatorProcess:
                     "KUBECONFIG": str(kubeconfig),
                     "PYTHONPATH": os.pathsep.join([str(HERE), kept.get("PYTHONPATH", "")]),
                     "OPERATOR_FAULT": fault,
+                    "CRONTABBER_METRICS": "off",
                     **(environment or {}),
                 },
                 cwd=ROOT,

@@ -51,9 +51,10 @@ class Release:
     """The chart's release in the namespace `ops`."""
 
     def __init__(self, cluster: Cluster) -> None:
-        """Choose a port for the probes: pods share this machine's."""
+        """Choose ports for the probes and metrics: pods share this machine's."""
         self.cluster = cluster
-        self.fixed = f"--set=health.port={free_ports(1)[0]}"
+        health, metrics = free_ports(2)
+        self.fixed = f"--set=health.port={health},metrics.port={metrics}"
 
     def do(self, what: str, *arguments: str) -> str:
         """Install or upgrade, and wait until the operator is ready. Raises HelmError."""

@@ -10,19 +10,23 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from crontabber_operator import cli, plugin, serve
 from crontabber_operator.commands import COMMAND_ID, NAMES
 from crontabber_operator.crd import spec_schema
+from crontabber_operator.exposition import JOB_FAMILIES
+from crontabber_operator.metrics import Metrics
 from crontabber_operator.models import GROUP, KIND, VERSION, ConditionType, Spec, State
-from crontabber_operator.old_jobs import KEYS
 from crontabber_operator.pod_starts import UNSCHEDULED_FOR, cannot_start
 from crontabber_operator.settings import PREFIX
+from crontabber_operator.store import Key, Store
 from tests.unit.test_chart_schemas import VERSIONS
 
 ROOT = Path(__file__).parents[2]
@@ -163,12 +167,6 @@ def test_configuration_names_each_setting(capsys: pytest.CaptureFixture[str]) ->
         assert any(f"`{flag}" in row and f"`{variable}`" in row for row in rows), flag
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_each_key_of_old_jobs_has_its_new_form(key: str) -> None:
-    """In the table of the page for those who move."""
-    assert re.search(rf"^\| `{key}`.* \| .*`", text_of("docs/migrating.md"), re.MULTILINE)
-
-
 @pytest.mark.parametrize("word", [*State, *ConditionType])
 def test_states_and_conditions_are_explained(word: str) -> None:
     """A person who sees one finds it on the page for people on call."""
@@ -204,3 +202,42 @@ def test_a_pod_that_waits_is_found_by_the_word_that_is_shown() -> None:
         found = cannot_start([{"metadata": {"uid": "u"}, "spec": {}, "status": status}], UNSCHEDULED_FOR)
         assert found is not None
         assert f"`{found.why[0]}`" in text
+
+
+# --- Metrics and alerts ----------------------------------------------------------------------------------
+
+
+def rows(page: str, heading: str) -> dict[str, list[str]]:
+    """Return the table below a heading: the other columns by what the first has in code."""
+    section = text_of(page).split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    cells = [
+        [one.strip() for one in line.strip("|").split("|")]
+        for line in re.findall(r"^\|.*\|$", section, re.MULTILINE)
+    ]
+    return {match[1]: row[1:] for row in cells if (match := re.match(r"`(\w+)`", row[0]))}
+
+
+def test_every_metric_is_told_with_type_and_labels() -> None:
+    """As the operator writes them, and no other."""
+    shown = {
+        name: (kind, set(re.findall(r"`(\w+)`", labels)))
+        for name, (kind, labels, _) in rows("docs/operations.md", "Metrics").items()
+    }
+    metrics = Metrics(Store(), lambda: datetime(2026, 11, 24, tzinfo=UTC))
+    metrics.failed(Key("web", "job"), ValueError(), 1.0)
+    written = {one.name: (one.type, set(one.labels) - {"namespace", "crontabberjob"}) for one in JOB_FAMILIES}
+    for family in text_string_to_metric_families(b"".join(metrics.text()).decode()):
+        if family.name.startswith("crontabber_") and not family.name.startswith("crontabber_job_"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = {label for sample in family.samples for label in sample.labels}
+            written[name] = (family.type, labels - {"le"})
+    assert shown == written
+
+
+def test_every_alert_is_told() -> None:
+    """With what to do."""
+    template = text_of("helm/templates/prometheusrule.yaml")
+    names = set(re.findall(r"- alert: (\w+)", template))
+    shown = rows("docs/operations.md", "Alerts")
+    assert shown.keys() == names
+    assert all(len(mend) > 40 for _, mend in shown.values())

@@ -7,11 +7,9 @@ tz data, that of the tzdata package. CRONTABBER_ORACLE_COMPARISONS asks for more
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import subprocess
-import sys
 import zoneinfo
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,14 +21,11 @@ import pytest
 
 from crontabber_operator.schedule import ScheduleError, parse_schedule
 from crontabber_operator.zone_offsets import zone_offsets
-from devcluster import build
-from devcluster.paths import cache_root
+from tests.go_programs import built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ORACLE_SOURCE = Path(__file__).parents[1] / "oracle"
-ORACLE_FILES = ("go.mod", "go.sum", "main.go")
 COMPARISONS = int(os.environ.get("CRONTABBER_ORACLE_COMPARISONS", "20000"))
 SEED = int(os.environ.get("CRONTABBER_ORACLE_SEED", "1970"))
 ZONE_DATA = str(files("tzdata").joinpath("zoneinfo"))
@@ -135,26 +130,8 @@ class Question:
 
 @pytest.fixture(scope="module")
 def oracle() -> Path:
-    """Return the oracle, built once for each state of its source, in devcluster's cache and with its Go."""
-    digest = hashlib.sha256(
-        b"".join((ORACLE_SOURCE / name).read_bytes() for name in ORACLE_FILES)
-    ).hexdigest()
-    program = cache_root() / f"oracle-{digest[:10]}" / "oracle"
-    if not program.exists():
-        go = build.find_go(build.Progress(sys.stderr))
-        program.parent.mkdir(parents=True, exist_ok=True)
-        # Under a name of its own first: another run may be building it, too.
-        built = program.with_name(f"oracle.{os.getpid()}")
-        environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-        subprocess.run(
-            [go, "build", "-trimpath", "-o", built, "."],
-            cwd=ORACLE_SOURCE,
-            check=True,
-            env=environment,
-            timeout=600,
-        )
-        built.replace(program)
-    return program
+    """Return the oracle."""
+    return built(Path(__file__).parents[1] / "oracle")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,7 +10,7 @@ from crontabber_operator.settings import Address, SettingError, Settings
 
 def test_without_settings_there_are_defaults() -> None:
     """In a pod none is needed."""
-    assert Settings.read({}, {}) == Settings(health=Address("", 8082))
+    assert Settings.read({}, {}) == Settings(health=Address("", 8082), metrics=Address("", 8080))
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,8 @@ def test_without_settings_there_are_defaults() -> None:
         ("manage-py", "", "defaults", Defaults(manage_py=())),
         ("health", "off", "health", None),
         ("health", "[::1]:80", "health", Address("::1", 80)),
+        ("metrics", "off", "metrics", None),
+        ("metrics", "127.0.0.1:9090", "metrics", Address("127.0.0.1", 9090)),
         ("log-format", "json", "log_format", "json"),
         ("max-concurrent-runs-per-namespace", "7", "max_concurrent_runs_per_namespace", 7),
         ("max-concurrent-runs-per-namespace", "none", "max_concurrent_runs_per_namespace", None),
@@ -51,6 +53,7 @@ def test_each_flag_is_also_a_variable(flag: str, value: str, field: str, expecte
         ("manage-py", "python 'manage.py"),
         ("health", "8082"),
         ("health", ":0"),
+        ("metrics", "/metrics"),
         ("log-format", "xml"),
         ("max-concurrent-runs-per-namespace", "0"),
         ("max-concurrent-runs-per-namespace", "-1"),
