@@ -22,6 +22,7 @@ from kubernetes.aio.client.configuration import Configuration
 from crontabber_operator.manifests import JOB_LABEL, MANAGER, TOLD, Manifest, Owner
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.projection import FIELD_MANAGER
+from crontabber_operator.server_clock import ServerClock
 from crontabber_operator.store import Kind
 from crontabber_operator.times import format_time
 
@@ -75,6 +76,8 @@ class Cluster:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
+        self.clock = ServerClock()
+        """The API server's."""
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
 
     @classmethod
@@ -148,6 +151,12 @@ class Cluster:
     async def get_job(self, namespace: str, name: str) -> Body:
         """Read a Job."""
         return await self._request("GET", _path("batch/v1", namespace, "jobs", name))
+
+    async def list_jobs(self, namespace: str, name: str) -> list[Body]:
+        """List the Jobs that were made for a resource."""
+        query = {"labelSelector": f"{JOB_LABEL}={name}"}
+        found = await self._request("GET", f"{_path('batch/v1', namespace, 'jobs')}?{urlencode(query)}")
+        return list(found.get("items") or [])
 
     async def create_job(self, manifest: Manifest) -> Body:
         """Create a Job; its name is the guard."""
@@ -237,6 +246,11 @@ class Cluster:
             return False
         return any(one.get("name") == PLURAL for one in found.get("resources") or [])
 
+    async def ask_time(self) -> None:
+        """Have the API server answer anything: its clock is read from each answer."""
+        with contextlib.suppress(ApiError):
+            await self._send("GET", "/version")
+
     async def list_uids(self, kind: Kind, namespace: str) -> set[str]:
         """List the uids of all objects of a kind that are watched in a namespace."""
         api = f"{GROUP}/{VERSION}" if kind is Kind.RESOURCE else "batch/v1"
@@ -286,6 +300,7 @@ class Cluster:
             path += f"{'&' if '?' in path else '?'}fieldManager={FIELD_MANAGER}"
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": MANAGER}
         async with self._slots:
+            sent = self.clock.stopwatch()
             try:
                 await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
                 response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
@@ -298,6 +313,7 @@ class Cluster:
                 raw: bytes = await response.read()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 raise ApiError(0, type(error).__name__, f"{method} {path}: {error or 'no answer'}") from error
+        self.clock.heard((response.headers or {}).get("Date"), sent)
         if not 200 <= response.status <= 299:
             raise _refusal(response.status, response.headers or {}, raw)
         return raw

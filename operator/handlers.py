@@ -8,8 +8,10 @@ from half a picture after a start. The index functions return nothing, so that k
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -22,6 +24,7 @@ from crontabber_operator.presence import guard_watch, wait_until_served
 from crontabber_operator.projection import owner_name
 from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.reporting import Reporting
+from crontabber_operator.server_clock import keep
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Kind
 
@@ -56,6 +59,7 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.reconciler.run())
             group.create_task(guard_watch(self.cluster))
+            group.create_task(keep(self.cluster.clock, self.cluster.ask_time))
 
     async def stop(self) -> None:
         """End the passes and close the connections."""
@@ -119,25 +123,48 @@ async def reconciler_works(**_: Any) -> str:
     return "ok"
 
 
+Handler = Callable[..., Awaitable[None]]
+
+
+def told(handler: Handler) -> Handler:
+    """Tell what goes wrong in a handler once, with the resource, and have that tried again.
+
+    kopf would log it and leave it at that.
+    """
+
+    @functools.wraps(handler)
+    async def guarded(*, body: kopf.Body, **rest: Any) -> None:
+        try:
+            await handler(body=body, **rest)
+        except Exception as error:  # noqa: BLE001 - one object must never stop the others
+            _operator().reconciler.could_not_take(_concerned(body), error)
+
+    return guarded
+
+
 @kopf.index(*RESOURCE)
+@told
 async def remember_resource(body: kopf.Body, **_: Any) -> None:
     """Remember a CrontabberJob."""
     _operator().reconciler.store.put_resource(body)
 
 
 @kopf.index(*JOBS)
+@told
 async def remember_job(body: kopf.Body, **_: Any) -> None:
     """Remember a Job that was made for a CrontabberJob."""
     _operator().reconciler.store.put_job(body)
 
 
 @kopf.index(*CRONJOBS)
+@told
 async def remember_cronjob(body: kopf.Body, **_: Any) -> None:
     """Remember a CronJob that was made for a CrontabberJob."""
     _operator().reconciler.store.put_cronjob(body)
 
 
 @kopf.on.event(*RESOURCE)
+@told
 async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A CrontabberJob was made, changed or deleted."""
     reconciler = _operator().reconciler
@@ -150,6 +177,7 @@ async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # 
 
 
 @kopf.on.event(*JOBS)
+@told
 async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A Job of a CrontabberJob was made, changed or deleted."""
     reconciler = _operator().reconciler
@@ -162,6 +190,7 @@ async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa:
 
 
 @kopf.on.event(*CRONJOBS)
+@told
 async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A CronJob of a CrontabberJob was made, changed or deleted."""
     reconciler = _operator().reconciler
@@ -174,6 +203,7 @@ async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # n
 
 
 @kopf.on.event(*DEPLOYMENTS)
+@told
 async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A Deployment changed; perhaps a rollout that jobs follow is complete."""
     reconciler = _operator().reconciler
@@ -185,6 +215,11 @@ async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  
         reconciler.sweeper.listed(Kind.DEPLOYMENT)
     for key in concerned:
         reconciler.wake(key)
+
+
+def _concerned(body: kopf.Body) -> Key:
+    place = _place(body)
+    return Key(place.namespace, owner_name(body) or place.name) if body.get("kind") == "Job" else place
 
 
 def _place(body: kopf.Body) -> Key:

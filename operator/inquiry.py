@@ -19,7 +19,7 @@ from crontabber_operator.memory import Inspected, Memory, Start, ending
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import Evidence, Observed, Run
 from crontabber_operator.planning import Planner
-from crontabber_operator.pod_starts import cannot_start
+from crontabber_operator.pod_starts import LONGEST_WAIT, cannot_start
 from crontabber_operator.store import Key, Resource, Store
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Inquiry:
             return
         if memory.checked_at is None:
             memory.checked_at = now
-        if now - memory.checked_at < CHECK_CLAIMED or all(run.uid != claim.uid for run in runs):
+        if abs(now - memory.checked_at) < CHECK_CLAIMED or all(run.uid != claim.uid for run in runs):
             return
         memory.checked_at = now
         await self.ask_about(resource.owner, claim.job, claim.uid, memory)
@@ -123,7 +123,7 @@ class Inquiry:
             # Of a further attempt nothing but its pod tells when it began.
             since = run.started if run.started is not None and not run.failed_pods else now
             start = memory.start = Start(attempt, since)
-        if now < start.look_at:
+        if timedelta() < start.look_at - now <= LONGEST_WAIT:  # a clock may be put back
             return
         pods = await self._cluster.list_job_pods(resource.owner.namespace, run.uid)
         found = cannot_start(pods, now - start.since)
@@ -192,6 +192,25 @@ class Inquiry:
         after = self._store.resource(key)
         if after is not None and after.version == resource.version:
             raise ApiError(0, "Refused", "the status was refused although nothing else changed")
+
+    async def read_anew(self, key: Key) -> None:
+        """Read a resource and all that was made for it, as if the watches had shown it just now."""
+        await self._read_resource(key)
+        for body in await self._cluster.list_jobs(key.namespace, key.name):
+            self._store.put_job(body)
+        known = self._store.resource(key)
+        if known is not None:
+            await self.fetch_cronjob(known.owner)
+
+    async def _read_resource(self, key: Key) -> None:
+        try:
+            self._store.put_resource(await self._cluster.get_resource(Owner(key.namespace, key.name, "")))
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            known = self._store.resource(key)
+            if known is not None:
+                self._store.drop_resource(key, known.owner.uid)
 
     async def inspect(self, resource: Resource, run: Run, memory: Memory) -> None:
         """Find out how the attempts of a run ended."""

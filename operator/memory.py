@@ -55,6 +55,10 @@ class Memory:
     """What is kept in mind of one resource."""
 
     failures: int = 0
+    rests_until: float = 0.0
+    """After an error that nobody expects: not before this time of the event loop."""
+    unread: bool = False
+    """Something that a watch showed could not be taken."""
     gone: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     taken_names: set[str] = field(default_factory=set)

@@ -58,6 +58,7 @@ HISTORY_LENGTH = 10
 TRACEBACK_MAX_BYTES = 4096
 TEXT_MAX_CHARACTERS = 1024
 INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
 
 # Slotted dataclasses instead of BaseModel: a history entry takes 250 bytes instead of 1,230, and ten of them
 # are held for each of 10,000 resources. Unknown fields are ignored: the API server prunes them, and a newer
@@ -581,7 +582,10 @@ def _newest(entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
 _ShortText = Annotated[str, AfterValidator(_start_of(TEXT_MAX_CHARACTERS))]
 # Without a mark that it was cut: commands are known again by the beginning of their value.
 _Cut = Annotated[str, AfterValidator(lambda text: _well_formed(text)[: 2 * TEXT_MAX_CHARACTERS])]
-_Counter = Annotated[int, Field(ge=0)]
+# Somebody may write the largest number that the API server takes, and then it is counted on.
+_AtMostInt64 = AfterValidator(lambda count: min(count, INT64_MAX))
+_Counter = Annotated[int, Field(ge=0), _AtMostInt64]
+_Number = Annotated[int, Field(ge=1), _AtMostInt64]
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)
@@ -601,7 +605,7 @@ class Ongoing:
             min_length=1,
         ),
     ]
-    attempt: Annotated[int, Field(description="Which attempt at the slot this is, from 1.", ge=1)] = 1
+    attempt: Annotated[_Number, Field(description="Which attempt at the slot this is, from 1.")] = 1
     since: Annotated[UtcTime | None, Field(description="When the run was claimed.")] = None
 
 
@@ -680,7 +684,7 @@ class HistoryEntry:
 
     slot: Annotated[UtcTime, Field(description="The slot that was run.")]
     job: Annotated[str, Field(description="The Job's name.")] = ""
-    attempt: Annotated[int, Field(description="Which attempt at the slot it was, from 1.", ge=1)] = 1
+    attempt: Annotated[_Number, Field(description="Which attempt at the slot it was, from 1.")] = 1
     started: Annotated[UtcTime | None, Field(description="When the run started.")] = None
     finished: Annotated[UtcTime | None, Field(description="When the run ended.")] = None
     seconds: Annotated[float | None, Field(description="How long the run took.", allow_inf_nan=False)] = None

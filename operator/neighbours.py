@@ -7,6 +7,7 @@ concerns is returned.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,6 +43,9 @@ class JobsOfNamespace(Mapping[str, Job]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,11 @@ class Neighbours:
             if key in self._store.occupied(key.namespace):
                 continue
             job = resource.job()
-            due = bookkeeping.head(View.of_job(job, Observed(), now), job.status)
+            try:
+                due = bookkeeping.head(View.of_job(job, Observed(), now), job.status)
+            except Exception as error:  # noqa: BLE001 - its own pass will tell it in full
+                logger.info("%s/%s: what is due can't be told: %s", key.namespace, key.name, error)
+                continue
             if due is not None:
                 self._line(key.namespace).expects(_waiting(job, due))
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from crontabber_operator import bookkeeping, gated, upkeep
 from crontabber_operator.bookkeeping import Situation, Skip
 from crontabber_operator.decision import Decision, MoveLastSchedule, next_of
-from crontabber_operator.models import Disregarded, HistoryEntry, Ongoing, Result, Status
+from crontabber_operator.models import HISTORY_LENGTH, Disregarded, HistoryEntry, Ongoing, Result, Status
 from crontabber_operator.observed import SECOND, Attempt, Evidence, Hold, Run, RunKind, View
 
 FIRING_LAG = timedelta(seconds=10)
@@ -87,7 +87,10 @@ def _record_run(view: View, books: Status, run: Run, *, counted: int) -> tuple[S
         first_run_time=books.first_run_time or started,
         last_run_time=max(started, books.last_run_time or started),
     )
-    for number, attempt in enumerate(_new_failures(books, run, evidence, new), start=counted + 1):
+    newest = _new_failures(books, run, evidence, new)
+    older = new - len(newest)
+    books = replace(books, error_count=books.error_count + older)
+    for number, attempt in enumerate(newest, start=counted + older + 1):
         at = attempt.finished or run.finished or view.now.replace(microsecond=0)
         entry = bookkeeping.failure_entry(run, number, attempt, attempt.started or started, at)
         of = f"{view.job.generation}/{run.template_hash}"
@@ -125,6 +128,7 @@ def _recorded_failures(books: Status, run: Run) -> list[datetime]:
 def _new_failures(books: Status, run: Run, evidence: Evidence, count: int) -> list[Attempt]:
     """Return the failures that are not in the books yet, as many as the Job counts, oldest first.
 
+    Of very many (the operator was away for weeks) only the newest, for which the history has room.
     Pods can show more than the Job counts so far, or less where some are gone.
     """
     recorded = _recorded_failures(books, run)
@@ -133,7 +137,8 @@ def _new_failures(books: Status, run: Run, evidence: Evidence, count: int) -> li
         for attempt in evidence.failures
         if not recorded or attempt.finished is None or attempt.finished > max(recorded)
     ]
-    return [bookkeeping.failed_unseen(run)] * (count - len(found)) + found[:count]
+    unseen = [bookkeeping.failed_unseen(run)] * min(count - len(found), HISTORY_LENGTH)
+    return (unseen + found[:count])[-HISTORY_LENGTH:]
 
 
 def _unseen_success(view: View, books: Status) -> HistoryEntry | None:

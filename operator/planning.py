@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from crontabber_operator.cluster import ApiError
+from crontabber_operator.delays import doubled
 from crontabber_operator.manifests import Plan, TemplateError, plan
 from crontabber_operator.memory import Memory, Refusal
 from crontabber_operator.models import Spec, WebApp
@@ -20,8 +21,8 @@ from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource
 from crontabber_operator.templates import Template, Templates
 
-FIRST_DELAY = timedelta(seconds=1)
-LONGEST_DELAY = timedelta(minutes=2)
+FIRST_DELAY_SECONDS = 1.0
+LONGEST_DELAY_SECONDS = 120.0
 
 
 class Planner:
@@ -59,7 +60,8 @@ class Planner:
         desired = memory.desired[1]
         refusal = memory.refusal
         if isinstance(desired, Desired) and refusal is not None:
-            if refusal.hash == desired.hash and self._clock() < refusal.retry_at:
+            left = (refusal.retry_at - self._clock()).total_seconds()
+            if refusal.hash == desired.hash and 0 < left <= LONGEST_DELAY_SECONDS:  # a clock may be put back
                 return refusal.told
             if refusal.hash != desired.hash:
                 memory.refusal = None
@@ -79,7 +81,7 @@ class Planner:
             raise error
         known = memory.refusal
         count = known.count + 1 if known is not None and known.hash == made.hash else 1
-        delay = min(FIRST_DELAY * 2.0**count, LONGEST_DELAY)
+        delay = doubled(FIRST_DELAY_SECONDS, count, LONGEST_DELAY_SECONDS)
         is_invalid = error.status in (400, 422)
         memory.refusal = Refusal(
             hash=made.hash,
@@ -89,7 +91,7 @@ class Planner:
                 stalled=is_invalid,
             ),
             count=count,
-            retry_at=self._clock() + delay,
+            retry_at=self._clock() + timedelta(seconds=delay),
         )
 
 

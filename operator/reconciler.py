@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from crontabber_operator import bookkeeping, commands
 from crontabber_operator.backfill import ApplyCronJob, Decision, decide
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.cronjob_writer import CronJobWriter
+from crontabber_operator.delays import doubled
 from crontabber_operator.inquiry import CHECK_CLAIMED, Inquiry
 from crontabber_operator.job_writer import JobWriter
 from crontabber_operator.listening import Listeners
@@ -45,9 +46,8 @@ CHECK_CONFLICT = timedelta(seconds=15)
 """So often a CronJob that isn't ours is looked up: it isn't watched."""
 
 
-def utc_now() -> datetime:
-    """Read the wall clock."""
-    return datetime.now(UTC)
+class RestlessError(Exception):
+    """A pass finds something to do again and again: with another party, or with a fault in the decisions."""
 
 
 class Reconciler:
@@ -59,8 +59,8 @@ class Reconciler:
         settings: Settings,
         *,
         recorder: Recorder | None = None,
-        clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        clock = cluster.clock.now
         self.store = Store()
         self.templates = Templates(cluster)
         self.listeners = Listeners()
@@ -128,31 +128,57 @@ class Reconciler:
         memory = self._memory.setdefault(key, Memory())
         loop = asyncio.get_running_loop()
         started = loop.time()
+        if started < memory.rests_until:
+            self._ticker.set(key, self._clock() + timedelta(seconds=memory.rests_until - started))
+            return
+        try:
+            await self._among_neighbours(key, memory)
+        except Exception as error:  # noqa: BLE001 - one resource must never stop the others
+            self._later(key, memory, error)
+            return
+        memory.failures = 0
+        self.listeners.passed(key, loop.time() - started)
+        if self.store.resource(key) is None:
+            self.forget(key)
+
+    async def _among_neighbours(self, key: Key, memory: Memory) -> None:
         failed = True
         self._neighbours.begins(key)
         try:
+            if memory.unread:
+                await self.inquiry.read_anew(key)
+                memory.unread = False
             await self._pass(key, memory)
             failed = False
-        except ApiError as error:
-            self._later(key, memory, error)
-        except Exception as error:  # one resource must never stop the others
-            logger.exception("%s/%s: unexpected error", key.namespace, key.name)
-            self._later(key, memory, error)
         finally:
             for other in self._neighbours.rests(key, failed=failed):
                 self.wake(other)
-        if not failed:
-            memory.failures = 0
-            self.listeners.passed(key, loop.time() - started)
-            if self.store.resource(key) is None:
-                self.forget(key)
+
+    def could_not_take(self, key: Key, error: Exception) -> None:
+        """What a watch showed of this resource could not be taken: all of it is read anew, a little later."""
+        memory = self._memory.setdefault(key, Memory())
+        memory.unread = True
+        self._later(key, memory, error)
 
     def _later(self, key: Key, memory: Memory, error: Exception) -> None:
+        """Tell an error once, and try again after a delay that grows."""
+        delay = doubled(FIRST_DELAY_SECONDS, memory.failures, LONGEST_DELAY_SECONDS)
+        if isinstance(error, RestlessError):
+            delay = LONGEST_DELAY_SECONDS
         memory.failures += 1
-        delay = min(FIRST_DELAY_SECONDS * 2.0 ** (memory.failures - 1), LONGEST_DELAY_SECONDS)
         if isinstance(error, ApiError):
             delay = max(delay, error.retry_after_seconds or 0)
             logger.warning("%s/%s: %s; tried again in %.0f s", key.namespace, key.name, error, delay)
+        else:
+            logger.error(
+                "%s/%s: unexpected error; tried again in %.0f s",
+                key.namespace,
+                key.name,
+                delay,
+                exc_info=error,
+            )
+            # It may have come after a write, whose echo would wake it at once, to fail again.
+            memory.rests_until = asyncio.get_running_loop().time() + delay
         delay *= random.uniform(1.0, 1.25)  # noqa: S311 - spreads retries, is no secret
         self.listeners.failed(key, error, delay)
         self._ticker.set(key, self._clock() + timedelta(seconds=delay))
@@ -181,8 +207,8 @@ class Reconciler:
             if not await self._carry_out(resource, job, seen, memory, decision):
                 self._ticker.set(key, _next_look(seen, job, memory, decision, now))
                 return
-        logger.warning("%s/%s: no rest after %d steps", key.namespace, key.name, STEPS_MAX)
-        self._ticker.set(key, self._clock() + timedelta(seconds=LONGEST_DELAY_SECONDS))
+        message = f"no rest after {STEPS_MAX} steps"
+        raise RestlessError(message)
 
     async def _answer(self, resource: Resource, memory: Memory, decision: Decision) -> bool:
         """Find out what a decision asks for first. True: there was a question, decide again."""

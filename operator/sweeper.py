@@ -56,13 +56,15 @@ class Sweeper:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now = self._clock()
-            for kind in [kind for kind, at in self._due.items() if at <= now]:
+            for kind in [kind for kind, at in self._due.items() if not now < at <= now + EVERY]:
                 self._due[kind] = now + EVERY
                 try:
                     await self._sweep(kind)
                 except ApiError as error:
                     logger.info("The %s could not be compared with what there is: %s", kind, error)
                     self._due[kind] = now + 10 * AFTER_LISTING
+                except Exception:  # one object that can't be read must not end the operator
+                    logger.exception("The %s could not be compared with what there is", kind)
 
     async def _sweep(self, kind: Kind) -> None:
         if kind is Kind.DEPLOYMENT:

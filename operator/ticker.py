@@ -10,12 +10,17 @@ from typing import Generic, TypeVar
 
 LONGEST_SLEEP = timedelta(seconds=1)
 """The wall clock can jump; it is looked at so often."""
+PUT_BACK = timedelta(seconds=1)
+"""A clock that is slowed down to the right time is not meant."""
 
 Key = TypeVar("Key")
 
 
 class Ticker(Generic[Key]):
-    """Calls `wake(key)` when the time set for a key has come. A key has at most one time."""
+    """Calls `wake(key)` when the time set for a key has come. A key has at most one time.
+
+    A clock that was put back makes all times wrong: then all are woken, to set them anew.
+    """
 
     def __init__(self, wake: Callable[[Key], None], clock: Callable[[], datetime]) -> None:
         self._wake = wake
@@ -43,10 +48,21 @@ class Ticker(Generic[Key]):
             self._count = len(self._heap)
             heapq.heapify(self._heap)
 
+    def _wake_all(self) -> None:
+        keys = list(self._times)
+        self._times.clear()
+        self._heap.clear()
+        for key in keys:
+            self._wake(key)
+
     async def run(self) -> None:
         """Wake keys for ever, each within a moment of its time."""
+        before = self._clock()
         while True:
             now = self._clock()
+            if now < before - PUT_BACK:
+                self._wake_all()
+            before = now
             while self._heap and self._heap[0][0] <= now:
                 at, _, key = heapq.heappop(self._heap)
                 if self._times.get(key) == at:

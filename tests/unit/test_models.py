@@ -69,7 +69,8 @@ def sentences(raw: object, name: str = "clearsessions") -> tuple[str, ...]:
         ("2026-11-24t08:00:00z", EIGHT),
         ("2026-11-24T09:00:00+01:00", EIGHT),
         ("2026-11-24T08:00:00.999999999Z", EIGHT),
-        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
+        ("1970-01-01T00:00:00Z", datetime(1970, 1, 1, tzinfo=UTC)),
+        ("2199-12-31T23:59:59Z", datetime(2199, 12, 31, 23, 59, 59, tzinfo=UTC)),
     ],
 )
 def test_times_are_read_as_whole_seconds_in_utc(text: str, expected: datetime) -> None:
@@ -91,7 +92,10 @@ def test_times_are_read_as_whole_seconds_in_utc(text: str, expected: datetime) -
         "2026-11-24T08:00:60Z",
         "20261124T080000Z",
         "2026-W48-2T08:00:00Z",
+        "0001-01-01T00:00:00Z",
         "0001-01-01T00:00:00+01:00",
+        "1969-12-31T23:59:59Z",
+        "2200-01-01T00:00:00Z",
         "9999-12-31T23:59:59-01:00",
         "\uff12026-11-24T08:00:00Z",
         "2026-11-24T08:00:00Z\n",
@@ -590,8 +594,6 @@ def test_what_was_written_is_read_again() -> None:
 
 
 _TIMES = st.datetimes(timezones=st.just(UTC)).map(lambda time: time.replace(microsecond=0))
-
-
 _TEXT = st.text(max_size=30)
 _COUNT = st.integers(0, 2**31)
 _STATUSES = st.builds(

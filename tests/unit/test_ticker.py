@@ -128,12 +128,28 @@ def test_a_time_that_was_removed_wakes_nobody() -> None:
     run(play)
 
 
-def test_a_clock_that_jumps_back_wakes_nobody_early() -> None:
-    """The wall clock is looked at again and again."""
+def test_a_clock_that_is_put_back_wakes_all() -> None:
+    """Their times were set by another clock: an hour put back would make each an hour late."""
 
     async def play(hands: Hands) -> None:
         hands.ticker.set("a", seconds(10))
-        hands.now = seconds(-1000)
+        hands.ticker.set("b", seconds(1000))
+        hands.now = seconds(-3600)
+        await hands.until(lambda: sorted(hands.woken) == ["a", "b"])
+        hands.ticker.set("a", seconds(-3590))
+        hands.now = seconds(-3580)
+        await hands.until(lambda: len(hands.woken) == 3)
+        await hands.rest()
+
+    assert run(play).woken[2:] == ["a"]
+
+
+def test_a_clock_that_is_slowed_down_wakes_nobody_early() -> None:
+    """That is how a clock is put right that was a little ahead."""
+
+    async def play(hands: Hands) -> None:
+        hands.ticker.set("a", seconds(10))
+        hands.now = seconds(-0.5)
         await hands.rest()
         assert hands.woken == []
         hands.now = seconds(11)
