@@ -22,6 +22,7 @@ from kubernetes.aio.client.configuration import Configuration
 from crontabber_operator.manifests import JOB_LABEL, MANAGER, TOLD, Manifest, Owner
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.projection import FIELD_MANAGER
+from crontabber_operator.refusals import without_values
 from crontabber_operator.server_clock import ServerClock
 from crontabber_operator.store import Kind
 from crontabber_operator.times import format_time
@@ -336,7 +337,7 @@ def _refusal(status: int, headers: Mapping[str, str], raw: bytes) -> ApiError:
         told = {}
     if not isinstance(told, dict):
         told = {}
-    message = str(told.get("message") or raw[:200].decode(errors="replace"))
+    message = without_values(str(told.get("message") or raw[:200].decode(errors="replace")))
     try:
         retry_after = float(headers.get("Retry-After", ""))
     except ValueError:
