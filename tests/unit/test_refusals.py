@@ -26,7 +26,8 @@ from crontabber_operator.refusals import MESSAGE_MAX_CHARACTERS, without_values
         (
             (
                 'Job.batch "a" is invalid: [spec.template: Invalid value: core.PodTemplateSpec{ObjectMeta:v1.'
-                'ObjectMeta{Name:""}, Spec:core.PodSpec{Env:[]core.EnvVar{Value:"hunter2"}}}: field is immutable, b: Required value]'
+                'ObjectMeta{Name:""}, Spec:core.PodSpec{Env:[]core.EnvVar{Value:"hunter2"}}}: '
+                "field is immutable, b: Required value]"
             ),
             'Job.batch "a" is invalid: [spec.template: Invalid value: field is immutable, b: Required value]',
         ),
