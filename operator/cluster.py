@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -111,13 +111,18 @@ class Cluster:
         ]
         return await self._request("PATCH", f"{_resource_path(owner)}/status", patch, JSON_PATCH)
 
-    async def remove_annotations(self, owner: Owner, annotations: Mapping[str, str]) -> Body:
-        """Remove annotations, if all of them still have these values."""
-        patch: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": owner.uid}]
-        for key, value in annotations.items():
-            path = "/metadata/annotations/" + key.replace("~", "~0").replace("/", "~1")
-            patch += [{"op": "test", "path": path, "value": value}, {"op": "remove", "path": path}]
-        return await self._request("PATCH", _resource_path(owner), patch, JSON_PATCH)
+    async def remove_annotations(self, owner: Owner, resource_version: str, names: Iterable[str]) -> Body:
+        """Remove annotations, if the resource is still what was decided on (uid and resourceVersion).
+
+        A JSON patch that tests their values would not do: for the API server a text with other than ASCII in it,
+        or with &, < or >, never equals its own value.
+        """
+        metadata = {
+            "uid": owner.uid,
+            "resourceVersion": resource_version,
+            "annotations": dict.fromkeys(names),
+        }
+        return await self._request("PATCH", _resource_path(owner), {"metadata": metadata}, MERGE_PATCH)
 
     # --- CronJobs ----------------------------------------------------------------------------------------
 
@@ -347,7 +352,7 @@ def _refusal(status: int, headers: Mapping[str, str], raw: bytes) -> ApiError:
 
 def _path(api: str, namespace: str, plural: str, *rest: str) -> str:
     root = "/api/v1" if api == "v1" else f"/apis/{api}"
-    return "/".join([root, "namespaces", quote(namespace), plural, *(quote(part) for part in rest)])
+    return "/".join([root, "namespaces", quote(namespace, ""), plural, *(quote(part, "") for part in rest)])
 
 
 def _resource_path(owner: Owner) -> str:

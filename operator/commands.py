@@ -11,7 +11,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from crontabber_operator import bookkeeping
@@ -54,8 +54,8 @@ class Step:
 
     status: Status | None = None
     """To be written."""
-    remove: Mapping[str, str] = field(default_factory=dict)
-    """Annotations to be removed, with the values they must still have."""
+    remove: tuple[str, ...] = ()
+    """Annotations to be removed, if nothing was changed since."""
     discard: Run | None = None
     """A run that was claimed and not released yet: it goes before its claim is dropped."""
     run_now: RunNow | None = None
@@ -145,10 +145,8 @@ def _take(job: Job, given: Mapping[str, str], annotations: Mapping[str, str], no
     if new:
         records = (*new, *job.status.last_commands)[:HISTORY_LENGTH]
         return Step(status=replace(job.status, last_commands=records))
-    remove = {PREFIX + name: value for name, value in given.items()}
-    if wanted_id is not None:
-        remove[COMMAND_ID] = wanted_id
-    return Step(remove=remove)
+    ids = (COMMAND_ID,) if wanted_id is not None else ()
+    return Step(remove=(*(PREFIX + name for name in given), *ids))
 
 
 def _is_known(status: Status, taken: CommandRecord, *, has_id: bool) -> bool:

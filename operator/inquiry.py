@@ -6,6 +6,7 @@ Nothing is written or decided here.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from crontabber_operator.cluster import ApiError, Body, Cluster
 from crontabber_operator.failures import evidence
+from crontabber_operator.forms import OBJECT_NAME
 from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import Owner, command_container, native_name
 from crontabber_operator.memory import Inspected, Memory, Start, ending
@@ -136,12 +138,7 @@ class Inquiry:
     async def ask_about(self, owner: Owner, name: str, uid: str, memory: Memory) -> None:
         """Ask the API server itself about a Job."""
         key = Key.of(owner)
-        try:
-            body = await self._cluster.get_job(owner.namespace, name)
-        except ApiError as error:
-            if not error.not_found:
-                raise
-            body = None
+        body = await self._find_job(owner.namespace, name)
         if body is not None and body["metadata"]["uid"] == uid:
             self._store.put_job(body, asked_for=key)
             if any(run.uid == uid for run in self._store.runs(owner)):
@@ -154,6 +151,17 @@ class Inquiry:
             )
         self._store.drop_job(key, uid)
         memory.gone.add(uid)
+
+    async def _find_job(self, namespace: str, name: str) -> Body | None:
+        """Read a Job. Of a name that no object can have, written into a status by hand, there is none."""
+        if not re.fullmatch(OBJECT_NAME.pattern, name):
+            return None
+        try:
+            return await self._cluster.get_job(namespace, name)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return None
 
     async def has_fired(self, owner: Owner, slot: datetime, former: Run | None) -> bool:
         """Ask for the run of a slot that is to fire again: the controller may have made it, not seen yet.
@@ -172,8 +180,8 @@ class Inquiry:
         self._store.put_job(body, asked_for=Key.of(owner))
         return any(run.uid == uid for run in self._store.runs(owner))
 
-    async def refresh(self, resource: Resource) -> None:
-        """The resource is not what was decided on: read it anew.
+    async def refresh(self, resource: Resource, refused: ApiError) -> None:
+        """The resource is not what was decided on, as a refusal seems to say: read it anew.
 
         Raises ApiError where it still is: looking again would meet the same refusal at once.
         """
@@ -191,7 +199,8 @@ class Inquiry:
         self._store.put_resource(body)
         after = self._store.resource(key)
         if after is not None and after.version == resource.version:
-            raise ApiError(0, "Refused", "the status was refused although nothing else changed")
+            message = f"a write was refused although nothing else changed: {refused.message}"
+            raise ApiError(0, "Refused", message) from refused
 
     async def read_anew(self, key: Key) -> None:
         """Read a resource and all that was made for it, as if the watches had shown it just now."""

@@ -263,7 +263,7 @@ class Reconciler:
         except ApiError as error:
             if not (error.guard_failed or error.not_found):
                 raise
-            await self.inquiry.refresh(resource)
+            await self.inquiry.refresh(resource, error)
             return False
         self.store.put_resource(body)
         self.listeners.status_written(resource, status, self.store.runs(owner))
@@ -296,11 +296,12 @@ class Reconciler:
             return
         if step.remove:
             try:
-                self.store.put_resource(await self._cluster.remove_annotations(owner, step.remove))
+                body = await self._cluster.remove_annotations(owner, resource.resource_version, step.remove)
+                self.store.put_resource(body)
             except ApiError as error:
                 if not (error.guard_failed or error.not_found):
                     raise
-                await self.inquiry.refresh(resource)
+                await self.inquiry.refresh(resource, error)
             return
         status = step.status
         if step.run_now is not None and status is not None and step.done is not None:

@@ -17,7 +17,16 @@ PREFIX = "fuzz"
 
 @pytest.fixture(scope="session")
 def fuzz_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return a cluster of instant pods; its requests are logged."""
+    """Return a cluster of instant pods; its requests are logged.
+
+    To try again and again: `python -m devcluster up --name x --node=instant --audit`, then CRONTABBER_FUZZ_CLUSTER=x.
+    """
+    kept = os.environ.get("CRONTABBER_FUZZ_CLUSTER")
+    if kept:
+        cluster = Cluster.attach(kept)
+        apply_crd(cluster)
+        yield cluster
+        return
     state = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(state))

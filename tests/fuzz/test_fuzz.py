@@ -134,7 +134,7 @@ def test_every_accepted_resource_ends_in_a_condition(
     assert len(accepted) > RESOURCES / 3
     _agree(sent)
     untold = _wait_until_told(fuzz_api, fuzz_operator, len(accepted))
-    assert not untold, untold[:5]
+    assert not untold, f"{json.dumps(untold[0])}\n{fuzz_operator.log_tail()}"
     resources = list(_resources(fuzz_api))
     _are_as_told(resources)
     log = fuzz_operator.log()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -245,12 +245,13 @@ class World:
             {**self.resource, "metadata": {**self.resource["metadata"]}, "status": status}
         )
 
-    def remove_annotations(self, annotations: Mapping[str, str]) -> Manifest:
-        """PATCH annotations away that still have these values."""
+    def remove_annotations(self, version: str, names: Iterable[str]) -> Manifest:
+        """PATCH annotations away, at the version that was decided on."""
+        if version != self.resource["metadata"]["resourceVersion"]:
+            raise Refused(409)
         present = dict(self.resource["metadata"]["annotations"])
-        for key, value in annotations.items():
-            if present.pop(key, None) != value:
-                raise Refused(422)
+        for name in names:
+            present.pop(name, None)
         metadata = {**self.resource["metadata"], "annotations": present}
         return self._put_resource({**self.resource, "metadata": metadata})
 
@@ -750,7 +751,8 @@ class Operator:
             return
         if step.remove:
             try:
-                self.store.put_resource(self._write().remove_annotations(step.remove))
+                body = self._write().remove_annotations(resource.resource_version, step.remove)
+                self.store.put_resource(body)
             except Refused:
                 self.store.put_resource(self.world.resource)
             return
