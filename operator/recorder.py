@@ -47,7 +47,8 @@ class Recorder:
     def tell(self, owner: Owner, telling: Telling) -> None:
         """Queue an Event on the resource, and log it."""
         level = logging.WARNING if telling.warning else logging.INFO
-        shown = " ".join(telling.message.split())  # a command's value must not look like a line of its own
+        # A command's value must not look like a line of its own, or paint the terminal.
+        shown = "".join(one if one.isprintable() else "?" for one in " ".join(telling.message.split()))
         logger.log(level, "%s/%s: %s: %s", owner.namespace, owner.name, telling.reason, shown)
         if self._waiting.full():
             self._waiting.get_nowait()
