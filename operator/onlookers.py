@@ -6,7 +6,7 @@ Nothing is decided here, and nothing that goes wrong here may reach the operator
 from __future__ import annotations
 
 from crontabber_operator.metrics import CONTENT_TYPE, Metrics
-from crontabber_operator.reconciler import Reconciler, utc_now
+from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.serving import Server, metrics_application
 from crontabber_operator.settings import Settings
 
@@ -17,7 +17,7 @@ class Onlookers:
     def __init__(self, settings: Settings, reconciler: Reconciler) -> None:
         self._servers: list[Server] = []
         if settings.metrics is not None:
-            metrics = Metrics(reconciler.store, utc_now)
+            metrics = Metrics(reconciler.store, reconciler.clock)
             reconciler.listeners.add(metrics)
             application = metrics_application(metrics.text, CONTENT_TYPE)
             self._servers.append(Server("metrics", settings.metrics, application))

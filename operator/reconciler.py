@@ -66,7 +66,8 @@ class Reconciler:
         self.listeners = Listeners()
         self._neighbours = Neighbours(self.store, settings.max_concurrent_runs_per_namespace, clock)
         self._cluster = cluster
-        self._clock = clock
+        self.clock = clock
+        """What the time is: the API server's."""
         self._recorder = recorder or Recorder(cluster, clock)
         self._ticker: Ticker[Key] = Ticker(self.wake, clock)
         self.sweeper = Sweeper(cluster, self.store, self.templates, self.wake, clock)
@@ -129,7 +130,7 @@ class Reconciler:
         loop = asyncio.get_running_loop()
         started = loop.time()
         if started < memory.rests_until:
-            self._ticker.set(key, self._clock() + timedelta(seconds=memory.rests_until - started))
+            self._ticker.set(key, self.clock() + timedelta(seconds=memory.rests_until - started))
             return
         try:
             await self._among_neighbours(key, memory)
@@ -181,7 +182,7 @@ class Reconciler:
             memory.rests_until = asyncio.get_running_loop().time() + delay
         delay *= random.uniform(1.0, 1.25)  # noqa: S311 - spreads retries, is no secret
         self.listeners.failed(key, error, delay)
-        self._ticker.set(key, self._clock() + timedelta(seconds=delay))
+        self._ticker.set(key, self.clock() + timedelta(seconds=delay))
 
     # --- One pass ----------------------------------------------------------------------------------------
 
@@ -190,7 +191,7 @@ class Reconciler:
             resource = self.store.resource(key)
             if resource is None or resource.deleting:
                 return
-            now = self._clock()
+            now = self.clock()
             if isinstance(resource.spec, InvalidSpec):
                 await self._tell_invalid(resource, resource.spec.sentences, now)
                 return
