@@ -138,6 +138,12 @@ def test_commands_are_understood() -> None:
             pytest.fail(f"{page}: {shlex.join(words)}: exit code {error.code}")
 
 
+def test_each_command_has_its_place() -> None:
+    """On the page of the command line."""
+    page = text_of("docs/cli.md")
+    assert [one.name for one in cli.COMMANDS if f"`crontabber {one.name}" not in page] == []
+
+
 def test_annotations_that_are_shown_exist() -> None:
     """A misspelt command would stay on the resource, and nothing would happen."""
     for page in PAGES:
