@@ -101,6 +101,16 @@ def record_success(job: Job, status: Status, entry: HistoryEntry, *, through: da
     (the original crontabber's rule); it never moves back.
     """
     success = through if job.spec.backfill else entry.started or entry.slot
+    return replace(
+        settle_success(job, status, through, success=success),
+        ongoing=None,
+        history=(entry, *status.history)[:HISTORY_LENGTH],
+    )
+
+
+def settle_success(job: Job, status: Status, through: datetime, *, success: datetime | None = None) -> Status:
+    """Count the slots up to `through` as succeeded; `success`: when, where that is not the slot itself."""
+    success = success or through
     if status.last_success_time is not None:
         success = max(success, status.last_success_time)
     return replace(
@@ -110,8 +120,6 @@ def record_success(job: Job, status: Status, entry: HistoryEntry, *, through: da
         error_count=0,
         last_error=None,
         retry=None,
-        ongoing=None,
-        history=(entry, *status.history)[:HISTORY_LENGTH],
     )
 
 
@@ -120,10 +128,10 @@ def record_failure(
 ) -> Status:
     """Count a failed attempt. `of` is the template it ran with, `at` the time it ended.
 
-    A run that got lost is not the command's failure: it doesn't use up the retries.
+    A run that got lost or was evicted is not the command's failure: it doesn't use up the retries.
     """
     before = status.retry.failures if status.retry is not None and status.retry.of == of else 0
-    failures = before + (0 if attempt.result is Result.LOST else 1)
+    failures = before + (0 if attempt.result in (Result.LOST, Result.EVICTED) else 1)
     return replace(
         status,
         error_count=status.error_count + 1,

@@ -189,6 +189,18 @@ class Cluster:
         options = {"propagationPolicy": "Background", "preconditions": preconditions}
         await self._request("DELETE", _path("batch/v1", namespace, "jobs", name), options)
 
+    # --- ConfigMaps --------------------------------------------------------------------------------------
+
+    async def create_config_map(self, manifest: Manifest) -> Body:
+        """Create a ConfigMap; its name is the guard."""
+        return await self._request(
+            "POST", _path("v1", manifest["metadata"]["namespace"], "configmaps"), manifest
+        )
+
+    async def get_config_map(self, namespace: str, name: str) -> Body:
+        """Read a ConfigMap."""
+        return await self._request("GET", _path("v1", namespace, "configmaps", name))
+
     # --- Pods --------------------------------------------------------------------------------------------
 
     async def list_job_pods(self, namespace: str, job_uid: str) -> list[Body]:

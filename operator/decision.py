@@ -30,6 +30,8 @@ class Release:
     attempt: int
     run_time: str
     last_success: str
+    plan: str = ""
+    """Of a batch: all of its slots, as its runner reads them (batches.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from crontabber_operator import batches
 from crontabber_operator.models import Result
 from crontabber_operator.observed import Attempt, Evidence
 from crontabber_operator.pod_starts import terminated
@@ -23,27 +24,38 @@ _BY_POD_REASON = {
     "Evicted": (Result.EVICTED, "Its node evicted it."),
     "NodeLost": (Result.LOST, "Its node was lost."),
 }
+_BY_REPORT = {
+    Result.TIMED_OUT: "It ran longer than activeDeadlineSeconds.",
+    Result.OUT_OF_MEMORY: "It used more memory than its limit allows.",
+}
+"""A slot of a batch that ended while its pod went on."""
 
 
 def evidence(pods: Iterable[Body], outputs: Mapping[str, str]) -> Evidence:
     """Read the pods of one Job, with the end of each failed pod's output by the pod's uid."""
-    failures, good_started = [], None
+    failures, good_started, last_good = [], None, None
     for pod in sorted(pods, key=_age):
         phase = (pod.get("status") or {}).get("phase")
+        report = _report(pod)
+        if report is not None:
+            last_good = report.good
         if phase == "Succeeded":
             good_started = _started(pod)
         elif phase == "Failed":
             failures.append(read_attempt(pod, outputs.get(pod["metadata"]["uid"], "")))
-    return Evidence(failures=tuple(failures), good_started=good_started)
+    return Evidence(failures=tuple(failures), good_started=good_started, last_good_slot=last_good)
 
 
 def read_attempt(pod: Body, output: str) -> Attempt:
     """Read one failed pod. `output` is the end of what it printed, empty where that is not known."""
     status = pod.get("status") or {}
     ended = terminated(pod)
-    text = without_colours(output or str(ended.get("message") or ""))
+    report = _report(pod)
+    text = without_colours(output or ("" if report is not None else str(ended.get("message") or "")))
     kind, value, traceback = read_output(text)
     result, default = _how(status, ended)
+    if result is Result.FAILED and report is not None and report.result is not None:
+        result, default = report.result, _BY_REPORT[report.result]
     if result is not Result.FAILED:
         kind, value = _type_of(result, status), str(status.get("message") or "").strip() or default
     elif not kind:
@@ -56,6 +68,12 @@ def read_attempt(pod: Body, output: str) -> Attempt:
         started=_started(pod),
         finished=_since_creation(pod, ended.get("finishedAt")) or _last_transition(status),
     )
+
+
+def _report(pod: Body) -> batches.Report | None:
+    """Read what the runner of a batch reported, how far it came above all."""
+    nonce = batches.pod_nonce(pod)
+    return batches.read_report(str(terminated(pod).get("message") or ""), nonce) if nonce else None
 
 
 def read_output(text: str) -> tuple[str, str, str]:

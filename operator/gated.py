@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from crontabber_operator import bookkeeping, upkeep
+from crontabber_operator import batches, bookkeeping, upkeep
 from crontabber_operator.bookkeeping import Situation
 from crontabber_operator.decision import Decision, NewRun, Release, next_of
 from crontabber_operator.models import Ongoing, Status
-from crontabber_operator.observed import Evidence, Hold, Run, RunKind, View
+from crontabber_operator.observed import SECOND, Evidence, Hold, Run, RunKind, View
 
 NATIVE_WAIT = timedelta(seconds=60)
 """The newest slot's native run may come so late; until then no one-off is made for it."""
@@ -39,19 +39,40 @@ def record(view: View, books: Status) -> tuple[Status, Decision | None]:
             return books, Decision(confirm_gone=claim.uid)
         return bookkeeping.record_vanished(view, books, claim), None
     if run.finished is None:
-        return books, None
+        return _record_progress(view, books, run, claim), None
     if run.succeeded:
         return _record_good(view, books, run, run.finished, claim, claim.through), None
     evidence = view.seen.evidence.get(run.uid)
     if evidence is None:
         return books, Decision(inspect=(run,))
-    good = evidence.last_good_slot
-    if good is not None and claim.slot <= good <= claim.through:
+    good = _last_good(view, run, claim, evidence)
+    if good is not None:
         books = _record_good(view, books, run, run.finished, claim, good)
         if good == claim.through:
             return books, None
-        claim = replace(claim, slot=view.spec.slots.next_after(good) or good)
+        claim = replace(claim, slot=_following(view, claim, good))
     return _record_bad(view, books, run, run.finished, claim, evidence), None
+
+
+def _record_progress(view: View, books: Status, run: Run, claim: Ongoing) -> Status:
+    """Take over how far a batch has come. The last of its slots is only done when the whole run is."""
+    good = view.seen.progress.get(run.uid)
+    if good is None or not claim.slot <= good < claim.through:
+        return books
+    rest = replace(claim, slot=_following(view, claim, good))
+    return replace(bookkeeping.settle_success(view.job, books, good), ongoing=rest)
+
+
+def _last_good(view: View, run: Run, claim: Ongoing, evidence: Evidence) -> datetime | None:
+    """Return the last good slot of a batch that failed, by its own report and by what was recorded before."""
+    told = evidence.last_good_slot
+    known = view.spec.slots.newest_until(claim.slot - SECOND) if claim.slot > run.slot else None
+    goods = [one for one in (told, known) if one is not None and run.slot <= one <= claim.through]
+    return max(goods, default=None)
+
+
+def _following(view: View, claim: Ongoing, good: datetime) -> datetime:
+    return min(view.spec.slots.next_after(good) or claim.through, claim.through)
 
 
 def _record_good(
@@ -59,6 +80,9 @@ def _record_good(
 ) -> Status:
     started = run.started or claim.since or run.created
     entry = bookkeeping.success_entry(run, claim.attempt, started, finished)
+    if run.through > run.slot:
+        count = view.spec.slots.count(run.slot - SECOND, through)
+        entry = replace(entry, message=f"{count} slots, the last {through:%Y-%m-%dT%H:%MZ}.")
     return bookkeeping.record_success(view.job, books, entry, through=through)
 
 
@@ -187,7 +211,7 @@ def _choose(view: View, due: datetime | None) -> Run | None:
     fitting = [
         run
         for run in view.waiting
-        if run.slot == due and run.through <= view.now and not view.is_outdated(run)
+        if run.slot == due and run.through <= view.now and not view.is_outdated(run) and _fits(view, run)
     ]
     return min(fitting, key=_preference, default=None)
 
@@ -211,6 +235,7 @@ def _superseded(view: View, books: Status, chosen: Run | None) -> tuple[Run, ...
             or collapsed
             or view.is_outdated(run)
             or not view.is_slot(run.slot)
+            or not _fits(view, run)
         ):
             discard.append(run)
         else:
@@ -246,7 +271,20 @@ def _release(view: View, books: Status, run: Run, claim: Ongoing) -> Release:
         attempt=claim.attempt,
         run_time=view.spec.written(claim.slot),
         last_success=view.spec.written(books.last_success_time),
+        plan=_plan(view, books, run, claim) if run.through > run.slot else "",
     )
+
+
+def _plan(view: View, books: Status, run: Run, claim: Ongoing) -> str:
+    """List the slots of a batch, each with the last success as it is once those before it have succeeded."""
+    listed = []
+    slot: datetime | None = claim.slot
+    success = books.last_success_time
+    while slot is not None and slot <= claim.through:
+        listed.append((slot, view.spec.written(slot), view.spec.written(success)))
+        success = slot if success is None else max(success, slot)
+        slot = view.spec.slots.next_after(slot)
+    return batches.plan(run.uid, listed)
 
 
 # --- One-offs -------------------------------------------------------------------------------------------
@@ -264,16 +302,43 @@ def _ahead(view: View, books: Status, claim: Ongoing) -> tuple[NewRun, ...]:
 
 
 def _one_off(view: View, books: Status, due: datetime) -> NewRun:
-    through = _through(view, due) if view.seen.can_batch else due
-    return NewRun(slot=due, through=through, attempt=_next_attempt(view, books, due))
+    return NewRun(slot=due, through=_through(view, due), attempt=_next_attempt(view, books, due))
 
 
 def _through(view: View, due: datetime) -> datetime:
-    """Return the last slot that a Job starting with `due` may cover."""
-    further = view.spec.backfill_batch - 1
-    if further < 1 or view.newest is None:
+    """Return the last slot that a Job starting with `due` may cover.
+
+    Each of its slots must be due, and none may have to wait for other jobs: what keeps a slot waiting keeps
+    the later ones, too.
+    """
+    last = _batch_end(view, due)
+    if view.newest is None or last <= due:
         return due
-    return max(due, min(view.spec.slots.nth_after(due, further) or view.newest, view.newest))
+    last = max(due, min(last, view.newest))
+    if last == due or view.seen.hold(last) is None:
+        return last
+    free, held = 0, view.spec.slots.count(due, last)
+    while held - free > 1:
+        middle = (free + held) // 2
+        slot = view.spec.slots.nth_after(due, middle)
+        if slot is not None and view.seen.hold(slot) is None:
+            free = middle
+        else:
+            held = middle
+    return (view.spec.slots.nth_after(due, free) if free else None) or due
+
+
+def _fits(view: View, run: Run) -> bool:
+    """Tell whether a run that was made for many slots may still cover them."""
+    if run.through == run.slot:
+        return True
+    return run.through <= _batch_end(view, run.slot) and view.seen.hold(run.through) is None
+
+
+def _batch_end(view: View, first: datetime) -> datetime:
+    """Return the last slot of the longest batch that may begin with `first`."""
+    count = batches.slots_max(view.spec, first) if view.spec.backfill and view.seen.can_batch else 1
+    return (view.spec.slots.nth_after(first, count - 1) if count > 1 else None) or first
 
 
 def _next_attempt(view: View, books: Status, slot: datetime) -> int:

@@ -12,12 +12,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from crontabber_operator import batches
 from crontabber_operator.cluster import ApiError, Body, Cluster
 from crontabber_operator.failures import evidence
 from crontabber_operator.forms import OBJECT_NAME
 from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import Owner, command_container, native_name
-from crontabber_operator.memory import Inspected, Memory, Start, ending
+from crontabber_operator.memory import Batch, Inspected, Memory, Start, ending
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import Evidence, Observed, Run
 from crontabber_operator.planning import Planner
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 LOG_LINES = 400
 OUTPUTS_MAX = 3
 """Of so many failed pods that are found at once, the output is read."""
+PROGRESS_LINES, PROGRESS_LINES_MAX = 100, 6400
+"""So much of a batch's output is read to see how far it has come."""
 CHECK_CLAIMED = timedelta(minutes=5)
 """So often a run that goes on is looked up: the watch may have missed its end."""
 
@@ -64,7 +67,8 @@ class Inquiry:
         runs = self._store.runs(owner)
         await self._check_claimed(resource, runs, memory, now)
         await self._check_start(resource, runs, memory, now)
-        start = memory.start
+        await self._check_progress(resource, runs, memory, now)
+        start, batch = memory.start, memory.batch
         return Observed(
             runs=runs,
             cronjob=cronjob,
@@ -78,7 +82,14 @@ class Inquiry:
             replaced=frozenset(memory.replaced),
             cannot_start={start.attempt[0]: start.found.message} if start and start.found else {},
             taken_names=frozenset(memory.taken_names),
+            progress={batch.uid: batch.progress.good} if batch and batch.progress.good else {},
+            can_batch=self._can_batch(spec, memory, now),
         )
+
+    def _can_batch(self, spec: Spec, memory: Memory, now: datetime) -> bool:
+        if spec.backfill_batch == 1 or self._planner.why_no_batch(spec) is not None:
+            return False
+        return memory.no_batch is None or now >= memory.no_batch.until
 
     async def fetch_cronjob(self, owner: Owner) -> Body | None:
         """Ask for the CronJob of the resource's name, whosoever it is, and remember it."""
@@ -134,6 +145,43 @@ class Inquiry:
         elif found is not None:
             self._listener.cannot_start(resource, run, pods, found)
         memory.start = replace(start, looked_at=now, found=found)
+
+    async def _check_progress(
+        self, resource: Resource, runs: tuple[Run, ...], memory: Memory, now: datetime
+    ) -> None:
+        """Read in the output of a batch that goes on how far it has come. It must never be in the way."""
+        claim = resource.status.ongoing
+        run = next((one for one in runs if claim is not None and one.uid == claim.uid), None)
+        batch = memory.batch
+        if run is None or run.through == run.slot or not run.running:
+            memory.batch = None
+            return
+        if batch is None or batch.uid != run.uid:
+            memory.batch = Batch(run.uid, now, PROGRESS_LINES)
+            return
+        if now < batch.look_at:
+            return
+        memory.batch = batch = replace(batch, looked_at=now)
+        try:
+            memory.batch = await self._read_progress(resource.owner.namespace, batch)
+        except ApiError as error:
+            logger.debug("The progress of %s can't be read: %s", run.name, error)
+
+    async def _read_progress(self, namespace: str, batch: Batch) -> Batch:
+        if batch.pod is None:
+            for pod in await self._cluster.list_job_pods(namespace, batch.uid):
+                nonce = batches.pod_nonce(pod)
+                if nonce is not None:
+                    container = command_container(pod["spec"]["containers"])["name"]
+                    batch = replace(batch, pod=(pod["metadata"]["name"], container, nonce))
+        if batch.pod is None:
+            return batch
+        name, container, nonce = batch.pod
+        output = await self._cluster.read_log(namespace, name, container, batch.lines)
+        progress = batches.read_progress(output, nonce)
+        if progress.good is None:
+            return replace(batch, lines=min(2 * batch.lines, PROGRESS_LINES_MAX))
+        return replace(batch, progress=progress)
 
     async def ask_about(self, owner: Owner, name: str, uid: str, memory: Memory) -> None:
         """Ask the API server itself about a Job."""
@@ -243,13 +291,17 @@ class Inquiry:
 
     async def _output(self, namespace: str, pod: Mapping[str, Any]) -> str:
         container = command_container(pod["spec"]["containers"])["name"]
+        nonce = batches.pod_nonce(pod)
         try:
-            return await self._cluster.read_log(namespace, pod["metadata"]["name"], container, LOG_LINES)
+            output = await self._cluster.read_log(namespace, pod["metadata"]["name"], container, LOG_LINES)
         except ApiError as error:
             logger.info(
                 "The output of pod %s/%s can't be read: %s", namespace, pod["metadata"]["name"], error
             )
             return ""
+        return batches.output_of_last_slot(output, nonce) if nonce is not None else output
+
+
 
 
 def _has_failed(pod: Mapping[str, Any]) -> bool:

@@ -7,35 +7,56 @@ sees what it is. Nothing is decided here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
-from crontabber_operator import commands
+from crontabber_operator import batches, commands
 from crontabber_operator.backfill import NewRun, Release
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.inquiry import Inquiry
 from crontabber_operator.listening import Listener
-from crontabber_operator.manifests import Owner, one_off, one_off_name, release_patch, run_now
-from crontabber_operator.memory import Memory
+from crontabber_operator.manifests import (
+    Manifest,
+    Owner,
+    command_container,
+    one_off,
+    one_off_name,
+    release_patch,
+    run_now,
+)
+from crontabber_operator.memory import Memory, NoBatch
 from crontabber_operator.models import Spec
-from crontabber_operator.observed import Run, Unavailable
+from crontabber_operator.observed import SECOND, Run, Unavailable
 from crontabber_operator.planning import Planner
+from crontabber_operator.runner_delivery import NotDeliveredError, deliver
 from crontabber_operator.store import Key, Resource, Store
 from crontabber_operator.times import format_time
 
 logger = logging.getLogger(__name__)
+
+NO_BATCH_FOR = timedelta(minutes=5)
+"""So long each slot gets a Job of its own where the runner could not be brought into the namespace."""
 
 
 class JobWriter:
     """Writes Jobs."""
 
     def __init__(
-        self, cluster: Cluster, store: Store, planner: Planner, inquiry: Inquiry, listener: Listener
+        self,
+        cluster: Cluster,
+        store: Store,
+        planner: Planner,
+        inquiry: Inquiry,
+        listener: Listener,
+        clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._planner = planner
         self._inquiry = inquiry
         self._listener = listener
+        self._clock = clock
 
     async def run_now(self, resource: Resource, spec: Spec, asked: commands.RunNow) -> str | None:
         """Make the Job of a run-now; its name makes sure that it is made once. Return why it can't be."""
@@ -71,8 +92,13 @@ class JobWriter:
         owner = resource.owner
         name = one_off_name(owner, new)
         key = Key.of(owner)
+        manifest = one_off(owner, made, new)
+        if new.through > new.slot and not await self._make_batch(
+            resource, resource.spec, new, manifest, memory
+        ):
+            return
         try:
-            body = await self._cluster.create_job(one_off(owner, made, new))
+            body = await self._cluster.create_job(manifest)
         except ApiError as error:
             if not error.already_exists:
                 self._planner.refused(memory, made, error)
@@ -82,6 +108,21 @@ class JobWriter:
         self._store.put_job(body, asked_for=key)
         if all(run.name != name for run in self._store.runs(owner)):
             memory.taken_names.add(name)
+
+    async def _make_batch(
+        self, resource: Resource, spec: Spec, new: NewRun, manifest: Manifest, memory: Memory
+    ) -> bool:
+        """Change the manifest so that it runs many slots. False: they can't share a Job for some time."""
+        try:
+            config_map = await deliver(self._cluster, resource.owner)
+        except NotDeliveredError as error:
+            memory.no_batch = NoBatch(str(error), self._clock() + NO_BATCH_FOR)
+            return False
+        memory.no_batch = None
+        count = spec.slots.count(new.slot - SECOND, new.through)
+        container = command_container(manifest["spec"]["template"]["spec"]["containers"])
+        batches.carry(manifest["spec"], container, config_map, count)
+        return True
 
     async def discard(self, owner: Owner, run: Run, memory: Memory) -> None:
         """Delete a run that was never released, if it still is as it was seen."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from crontabber_operator import batches
 from crontabber_operator.decision import NewRun, Release
 from crontabber_operator.models import GROUP, INT32_MAX, KIND, VERSION, Defaults, InitContainerPolicy, Spec
 from crontabber_operator.schedule import Frequency
@@ -165,7 +166,7 @@ def plan(owner: Owner, spec: Spec, pod_template: Mapping[str, Any], defaults: De
             "namespace": owner.namespace,
             "labels": _labels(owner),
             "annotations": {HASH: whole_hash, TEMPLATE_HASH: template_hash},
-            "ownerReferences": [{**_owner_reference(owner), "controller": True}],
+            "ownerReferences": [{**owner_reference(owner), "controller": True}],
         },
         "spec": cronjob_spec,
     }
@@ -208,7 +209,7 @@ def one_off(owner: Owner, made: Plan, run: NewRun) -> Manifest:
         "metadata": {
             "name": one_off_name(owner, run),
             "namespace": owner.namespace,
-            "ownerReferences": [_owner_reference(owner)],
+            "ownerReferences": [owner_reference(owner)],
             **job_template["metadata"],
         },
         "spec": job_template["spec"],
@@ -238,7 +239,7 @@ def run_now(  # noqa: PLR0913 - each is a part of the manifest
         "metadata": {
             "name": name,
             "namespace": owner.namespace,
-            "ownerReferences": [_owner_reference(owner)],
+            "ownerReferences": [owner_reference(owner)],
             "labels": job_template["metadata"]["labels"],
             "annotations": {**job_template["metadata"]["annotations"], **values, RUN_NOW: "true"},
         },
@@ -260,6 +261,7 @@ def release_patch(release: Release) -> list[Manifest]:
         LAST_SUCCESS: release.last_success,
     }
     pod = "/spec/template/metadata/annotations/"
+    pod_values = {**values, batches.BATCH: release.plan} if release.plan else values
     return [
         {"op": "test", "path": "/metadata/uid", "value": release.run.uid},
         {"op": "test", "path": "/spec/suspend", "value": True},
@@ -268,7 +270,7 @@ def release_patch(release: Release) -> list[Manifest]:
             {"op": "add", "path": "/metadata/annotations/" + _pointer(key), "value": value}
             for key, value in values.items()
         ),
-        *({"op": "add", "path": pod + _pointer(key), "value": value} for key, value in values.items()),
+        *({"op": "add", "path": pod + _pointer(key), "value": value} for key, value in pod_values.items()),
         {"op": "replace", "path": "/spec/suspend", "value": False},
     ]
 
@@ -430,7 +432,8 @@ def _labels(owner: Owner) -> dict[str, str]:
     return {JOB_LABEL: owner.name, MANAGED_BY: MANAGER}
 
 
-def _owner_reference(owner: Owner) -> Manifest:
+def owner_reference(owner: Owner) -> Manifest:
+    """Return what makes the garbage collector remove an object with the resource."""
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": owner.name, "uid": owner.uid}
 
 

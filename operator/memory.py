@@ -6,8 +6,9 @@ Losing it in a restart changes nothing: it saves asking again, and no decision i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from crontabber_operator.batches import Progress
 from crontabber_operator.observed import Desired, Evidence, Run, Unavailable
 from crontabber_operator.pod_starts import CannotStart, look_at
 
@@ -38,6 +39,37 @@ class Start:
     def look_at(self) -> datetime:
         """When its pods are to be read, the first time or again."""
         return look_at(self.since, self.looked_at)
+
+
+PROGRESS_EVERY = timedelta(seconds=2)
+"""So often the output of a batch is read, to see how far it has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A run of many slots that goes on."""
+
+    uid: str
+    looked_at: datetime
+    lines: int
+    """So many lines from the end of its output were read; more next time, where no marker was among them."""
+    pod: tuple[str, str, str] | None = None
+    """Name, container and nonce, once there is one."""
+    progress: Progress = field(default_factory=lambda: Progress(None))
+
+    @property
+    def look_at(self) -> datetime:
+        """When its output is to be read again."""
+        return self.looked_at + PROGRESS_EVERY
+
+
+@dataclass(frozen=True, slots=True)
+class NoBatch:
+    """Why missed slots can't share a Job, though the spec asks for it."""
+
+    message: str
+    until: datetime
+    """Then it is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +103,11 @@ class Memory:
     checked_at: datetime | None = None
     start: Start | None = None
     """Of the claimed run, while it starts."""
+    batch: Batch | None = None
+    """Of the claimed run, where it covers many slots."""
+    no_batch: NoBatch | None = None
+    told_of_batch: set[str] = field(default_factory=set)
+    """What was told of batches already."""
 
 
 def ending(run: Run) -> tuple[int, bool]:

@@ -235,6 +235,8 @@ class Observed:
     """Why the pod of a run that was released can't start, in a line; by the Job's uid."""
     taken_names: frozenset[str] = frozenset()
     """Names that a Job of somebody else has."""
+    progress: Mapping[str, datetime] = field(default_factory=dict)
+    """Of batches that go on: the last slot that succeeded so far, by the Job's uid."""
     can_batch: bool = False
     """The runner that takes many slots in one Job is at hand (and the template can carry it)."""
     hold: Callable[[datetime], Hold | None] = _may_start

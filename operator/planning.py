@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from crontabber_operator import batches
 from crontabber_operator.cluster import ApiError
 from crontabber_operator.delays import doubled
 from crontabber_operator.manifests import Plan, TemplateError, plan
@@ -71,6 +72,10 @@ class Planner:
         webapp = spec.filled(self._settings.defaults).webapp or WebApp()
         key = Key.of(resource.owner)
         return await self._templates.find(Key(key.namespace, webapp.name or ""), key)
+
+    def why_no_batch(self, spec: Spec) -> str | None:
+        """Say why missed slots can't share a Job although the spec asks for that; None: they can."""
+        return batches.why_not(spec, spec.filled(self._settings.defaults).manage_py or ())
 
     def refused(self, memory: Memory, made: Plan, error: ApiError) -> None:
         """Tell a refusal that the same request would meet again, and try again later; raise all others.

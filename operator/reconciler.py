@@ -32,7 +32,7 @@ from crontabber_operator.recorder import Recorder
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource, Store
 from crontabber_operator.sweeper import Sweeper
-from crontabber_operator.telling import changes, run_now_failed
+from crontabber_operator.telling import Telling, changes, run_now_failed
 from crontabber_operator.templates import Templates
 from crontabber_operator.ticker import Ticker
 
@@ -71,9 +71,9 @@ class Reconciler:
         self._recorder = recorder or Recorder(cluster, clock)
         self._ticker: Ticker[Key] = Ticker(self.wake, clock)
         self.sweeper = Sweeper(cluster, self.store, self.templates, self.wake, clock)
-        planner = Planner(self.templates, settings, clock)
+        self._planner = planner = Planner(self.templates, settings, clock)
         self.inquiry = Inquiry(cluster, self.store, planner, self.listeners)
-        self._jobs = JobWriter(cluster, self.store, planner, self.inquiry, self.listeners)
+        self._jobs = JobWriter(cluster, self.store, planner, self.inquiry, self.listeners, clock)
         self._cronjobs = CronJobWriter(cluster, self.store, planner, self.inquiry, self._jobs)
         self._memory: dict[Key, Memory] = {}
         self._working: dict[Key, asyncio.Task[None]] = {}
@@ -197,6 +197,7 @@ class Reconciler:
                 return
             job = resource.job()
             seen = await self.inquiry.look(resource, resource.spec, memory, now)
+            self._tell_notes(resource, memory)
             step = commands.next_step(job, resource.annotations, seen, now)
             if step is not None:
                 await self._do_step(resource, resource.spec, memory, step)
@@ -236,6 +237,7 @@ class Reconciler:
             changed = True
         for new in decision.create:
             await self._jobs.create(resource, new, memory)
+            self._tell_of_batch(resource, job.spec, memory)
         if decision.create:
             # What is to be told goes into the same write as the claim; or it was refused, which comes first.
             return True
@@ -272,6 +274,24 @@ class Reconciler:
         for telling in changes(resource.status, status, spec):
             self._recorder.tell(owner, telling)
         return True
+
+    def _tell_of_batch(self, resource: Resource, spec: Spec, memory: Memory) -> None:
+        """Tell, once, that missed slots don't share Jobs as the spec asks, or only slowly."""
+        if spec.backfill_batch == 1:
+            return
+        reason = self._planner.why_no_batch(spec)
+        if reason is None and memory.no_batch is not None:
+            reason = f"spec.backfillBatch: {memory.no_batch.message} Each missed slot gets a Job of its own."
+        if reason is not None and reason not in memory.told_of_batch:
+            memory.told_of_batch.add(reason)
+            self._recorder.tell(resource.owner, Telling("BatchImpossible", reason, warning=True))
+
+    def _tell_notes(self, resource: Resource, memory: Memory) -> None:
+        """Tell, once, what a batch itself notes."""
+        for note in memory.batch.progress.notes if memory.batch is not None else ():
+            if note not in memory.told_of_batch:
+                memory.told_of_batch.add(note)
+                self._recorder.tell(resource.owner, Telling("BatchNote", note))
 
     async def _tell_by_hand(self, resource: Resource, runs: Iterable[Run], memory: Memory) -> bool:
         """Tell of runs made by hand that failed, once: their Jobs remember that, as no books hold them."""
@@ -343,6 +363,8 @@ def _next_look(
         times.append(now + CHECK_CONFLICT)
     if job.status.ongoing is not None:
         times.append(now + CHECK_CLAIMED)
+    if memory.batch is not None:
+        times.append(memory.batch.look_at)
     if memory.start is not None:
         times.append(memory.start.look_at)
     if memory.refusal is not None:

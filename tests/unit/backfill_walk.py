@@ -31,6 +31,7 @@ OFTEN: dict[str, tuple[int, Draw]] = {
         6,
         lambda r: {"number": r.randrange(8), "good": r.random() < 0.5, "good_slots": r.randrange(3)},
     ),
+    "batch_goes_on": (3, lambda r: {"number": r.randrange(8), "good_slots": r.randrange(3)}),
     "watch_shows": (
         4,
         lambda r: {"number": r.randrange(8), "seen": {kind for kind in WATCHES if r.random() < 0.5}},

@@ -102,6 +102,8 @@ class World:
         """The failed pods of a Job, by its uid."""
         self.good_until: dict[str, str] = {}
         """How far a batch came, by its Job's uid."""
+        self.progress: dict[str, datetime] = {}
+        """How far a batch has come that goes on, by its Job's uid."""
         self.cronjob: Manifest | None = None
         self.ledger = Ledger()
         self.operators: list[Operator] = []
@@ -360,7 +362,9 @@ class World:
         else:
             status["failed"] = status.get("failed", 0) + 1
             self.pods[uid].append((self.now, Result.FAILED))
-            self._count_good(body, min(good_slots, max(0, len(self._slots_of(body)) - 1)))
+            slots = self._slots_of(body)
+            reached = slots.index(self.progress[uid]) + 1 if self.progress.get(uid) in slots else 0
+            self._count_good(body, max(reached, min(good_slots, max(0, len(slots) - 1))))
             if status["failed"] > body["spec"]["backoffLimit"]:
                 status["conditions"] = [
                     {
@@ -371,6 +375,16 @@ class World:
                     }
                 ]
         self._put_job(body)
+
+    def go_on(self, name: str, good_slots: int) -> None:
+        """A batch that runs reports how far it has come."""
+        body = self.jobs[name]
+        slots = self._slots_of(body)[:-1]
+        if slots:
+            good = slots[min(good_slots, len(slots) - 1)]
+            uid = body["metadata"]["uid"]
+            self.progress[uid] = max(good, self.progress.get(uid, good))
+            self._count_good(body, slots.index(self.progress[uid]) + 1)
 
     def _count_good(self, body: Manifest, count: int) -> None:
         good = self._slots_of(body)[:count]
@@ -422,7 +436,7 @@ class World:
     def delete_by_hand(self, name: str) -> None:
         """Delete a Job; if it succeeded and nobody has recorded that, it can't be known any more."""
         job = self.jobs[name]
-        if _ended(job):
+        if _ended(job) or job["metadata"]["uid"] in self.progress:
             self._forget_unrecorded()
         self.delete_job(name, job["metadata"]["uid"])
 
@@ -540,7 +554,8 @@ class World:
             if "left no pod" in entry.message:
                 raise Broken(f"a failure of {entry.job} was recorded that never was")
         failures = sum(1 for entry in added if entry.result is not Result.SUCCEEDED)
-        healed = command or any(entry.result is Result.SUCCEEDED for entry in added)
+        moved_on = new.ongoing is not None and old.ongoing is not None and new.ongoing.slot > old.ongoing.slot
+        healed = command or moved_on or any(entry.result is Result.SUCCEEDED for entry in added)
         if not healed and len(added) < 10 and new.error_count != old.error_count + failures:
             raise Broken(f"{failures} failures made {old.error_count} errors {new.error_count}")
 
@@ -611,6 +626,7 @@ class Operator:
         self.replaced: set[str] = set()
         self.taken_names: set[str] = set()
         self.inspected: dict[str, tuple[tuple[int, bool], Evidence]] = {}
+        self.progress: dict[str, datetime] = {}
         self.verified = ""
         self.store.put_resource(self.world.resource)
         for job in self.world.jobs.values():
@@ -619,7 +635,8 @@ class Operator:
             self.store.put_cronjob(self.world.cronjob)
 
     def receive(self, *kinds: str) -> None:
-        """Take in what the watches have shown."""
+        """Take in what the watches have shown, and what batches have said."""
+        self.progress = dict(self.world.progress)
         for kind in kinds or tuple(self.watches):
             watch = self.watches[kind]
             while watch:
@@ -695,6 +712,7 @@ class Operator:
             gone=frozenset(self.gone),
             replaced=frozenset(self.replaced),
             taken_names=frozenset(self.taken_names),
+            progress=self.progress,
             can_batch=self.world.can_batch,
         )
 

@@ -115,6 +115,13 @@ class Machine(RuleBasedStateMachine):
         if name is not None:
             self.world.end_attempt(name, good=good, good_slots=good_slots)
 
+    @rule(number=any_one, good_slots=st.integers(min_value=0, max_value=2))
+    def batch_goes_on(self, number: int, good_slots: int) -> None:
+        """Some slots of a batch are done."""
+        name = self._job(number, self._active())
+        if name is not None:
+            self.world.go_on(name, good_slots)
+
     @rule(number=any_one)
     def kubernetes_retries(self, number: int) -> None:
         """The Job controller makes the next pod."""

@@ -66,7 +66,7 @@ BY_MACHINE = (
     ),
     Mutant(
         bookkeeping,
-        "record_success",
+        "settle_success",
         "settled_through=max(through, cursor(job, status)),",
         "",
         "forget to settle a slot that succeeded",
@@ -146,7 +146,7 @@ TABLES = {
         Mutant(
             bookkeeping,
             "record_failure",
-            "(0 if attempt.result is Result.LOST else 1)",
+            "(0 if attempt.result in (Result.LOST, Result.EVICTED) else 1)",
             "1",
             "use up retries by lost runs",
         ),
@@ -225,7 +225,7 @@ TABLES = {
     "bookkeeping": (
         Mutant(
             bookkeeping,
-            "record_success",
+            "settle_success",
             "success = max(success, status.last_success_time)",
             "pass",
             "let the last success move back",
