@@ -302,8 +302,6 @@ class Inquiry:
         return batches.output_of_last_slot(output, nonce) if nonce is not None else output
 
 
-
-
 def _has_failed(pod: Mapping[str, Any]) -> bool:
     return (pod.get("status") or {}).get("phase") == "Failed"
 

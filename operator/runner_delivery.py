@@ -26,18 +26,24 @@ async def deliver(cluster: Cluster, owner: Owner) -> str:
     manifest = config_map(owner)
     name = manifest["metadata"]["name"]
     try:
-        await cluster.create_config_map(manifest)
+        found = await _create_or_get(cluster, manifest)
     except ApiError as error:
         if error.transient:
             raise
-        if not error.already_exists:
-            message = f"ConfigMap {name} was refused: {error.message}"
-            raise NotDeliveredError(message) from error
-        found = await cluster.get_config_map(owner.namespace, name)
-        if found.get("data") != manifest["data"] or found["metadata"].get("deletionTimestamp"):
-            message = f"ConfigMap {name} has other contents; delete it."
-            raise NotDeliveredError(message) from error
+        raise NotDeliveredError(f"ConfigMap {name} was refused: {error.message}") from error
+    if found.get("data") != manifest["data"]:
+        raise NotDeliveredError(f"ConfigMap {name} has other contents; delete it.")
     return str(name)
+
+
+async def _create_or_get(cluster: Cluster, manifest: dict[str, Any]) -> dict[str, Any]:
+    metadata = manifest["metadata"]
+    try:
+        return await cluster.create_config_map(manifest)
+    except ApiError as error:
+        if not error.already_exists:
+            raise
+    return await cluster.get_config_map(metadata["namespace"], metadata["name"])
 
 
 def config_map(owner: Owner) -> dict[str, Any]:

@@ -28,6 +28,10 @@ tests/integration/test_chart_rbac.py fails where one is missing or too many.
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
+# The runner of `backfillBatch`, in a ConfigMap that is made where a batch is first used and never changed.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create]
 # The pod template that jobs run in, and the one before, while a rollout goes on.
 - apiGroups: [apps]
   resources: [deployments]

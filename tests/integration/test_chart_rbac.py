@@ -118,6 +118,11 @@ def miss(bed: Testbed, name: str, count: int = 1, **spec: Any) -> None:
     bed.job(name, backfill=True, annotations={"mark-success": before(bed.missed_slots(count))}, **spec)
 
 
+def batch(bed: Testbed, name: str) -> None:
+    """Create a job whose missed slots share two Jobs: the second finds the runner there."""
+    miss(bed, name, 4, backfillBatch=2)
+
+
 def fail(bed: Testbed, name: str) -> None:
     """Create a job whose run fails."""
     bed.control(name, failures=99)
@@ -217,6 +222,8 @@ PROVOKED: dict[Right, Callable[[Testbed, str], None]] = {
     Right("batch", "jobs", "create"): miss,
     Right("batch", "jobs", "patch"): miss,
     Right("batch", "jobs", "delete"): lambda bed, name: miss(bed, name, 3, successfulJobsHistoryLimit=0),
+    Right("", "configmaps", "create"): batch,
+    Right("", "configmaps", "get"): batch,
     Right("", "pods", "list"): fail,
     Right("", "pods", "delete"): fail_twice,
     Right("", "pods/log", "get"): fail,

@@ -328,7 +328,8 @@ class Testbed:
         """Tell the commands of a resource how to behave, from now on.
 
         failures: fail the first so many runs (or: of each run time in a dict); how: `traceback`, `exit`,
-        `command-error`; seconds: sleep so long; hold: go on until told otherwise; ignore_sigterm;
+        `command-error`; seconds: sleep so long; hold: go on until told otherwise (True, or only of
+        this run time); ignore_sigterm;
         bad_versions: fail where the env VERSION is one of these; say: print this before failing.
         """
         path = Path(f"{self.evidence_file(name)}.control")

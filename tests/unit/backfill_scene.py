@@ -82,6 +82,7 @@ class Scene:
         self.taken_names: set[str] = set()
         self.cannot_start: dict[str, str] = {}
         self.can_batch = False
+        self.progress: dict[str, datetime] = {}
         self.hold: Callable[[datetime], Hold | None] = lambda _slot: None
         self.problem: Unavailable | None = None
         self._uids = (f"uid-{number}" for number in itertools.count(1))
@@ -106,6 +107,7 @@ class Scene:
             taken_names=frozenset(self.taken_names),
             cannot_start=dict(self.cannot_start),
             can_batch=self.can_batch,
+            progress=self.progress,
             hold=self.hold,
             problem=self.problem,
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from crontabber_operator import batches
 from crontabber_operator.backfill import decide
 from crontabber_operator.models import ConditionType, HistoryEntry, Result, State, Status
 from crontabber_operator.observed import Evidence, Hold, RunKind, Unavailable
@@ -719,6 +721,177 @@ def test_the_last_success_never_moves_back_by_a_batch() -> None:
     scene.evidence[run.uid] = Evidence(failures=(failure("13:31"),), last_good_slot=at("10:00"))
     scene.take("13:31")
     assert clock(scene.status.last_success_time) == "10:30"
+
+
+def going_on(progress: str | None = None, **fields: Any) -> Scene:
+    """A batch of 10:00 to 12:00 that was released at 13:30 and has come so far."""
+    scene = chain(backfillBatch=3, **fields)
+    scene.can_batch = True
+    run = scene.claimed(scene.one_off("10:00", through="12:00"), released="13:30")
+    if progress is not None:
+        scene.progress[run.uid] = at(progress)
+    return scene
+
+
+@pytest.mark.parametrize(
+    ("progress", "settled", "claimed", "missed"),
+    [
+        (None, "09:00", "10:00", 4),
+        ("09:00", "09:00", "10:00", 4),
+        ("10:00", "10:00", "11:00", 3),
+        ("11:00", "11:00", "12:00", 2),
+        ("12:00", "09:00", "10:00", 4),
+        ("13:00", "09:00", "10:00", 4),
+    ],
+)
+def test_the_books_follow_a_batch_while_it_runs(
+    progress: str | None, settled: str, claimed: str, missed: int
+) -> None:
+    """Slot by slot; but its last one is done when its Job is, and what is none of its own is not believed."""
+    scene = going_on(progress)
+    scene.rest("13:31")
+    assert clock(scene.status.settled_through) == clock(scene.status.last_success_time) == settled
+    assert scene.status.ongoing is not None
+    assert (clock(scene.status.ongoing.slot), clock(scene.status.ongoing.through)) == (claimed, "12:00")
+    assert scene.status.missed == missed
+    assert scene.status.history == ()
+
+
+def test_progress_never_moves_back() -> None:
+    """An older reading of the output changes nothing."""
+    scene = going_on("11:00")
+    scene.rest("13:31")
+    before = scene.status
+    scene.progress = dict.fromkeys(scene.progress, at("10:00"))
+    scene.rest("13:31:30")
+    assert scene.status == before
+
+
+def test_progress_clears_the_errors_of_the_slot_that_failed() -> None:
+    """It has succeeded."""
+    scene = going_on("10:00")
+    scene.status = replace(scene.status, error_count=2)
+    scene.rest("13:31")
+    assert scene.status.error_count == 0
+
+
+def test_a_batch_that_went_on_is_recorded_once_it_ends() -> None:
+    """All in one entry, whatever was settled before."""
+    scene = going_on("11:00")
+    scene.rest("13:31")
+    (run,) = scene.runs.values()
+    scene.succeeded(run, "13:32")
+    scene.take("13:32")
+    assert clock(scene.status.settled_through) == "12:00"
+    (entry,) = scene.status.history
+    assert (clock(entry.slot), entry.result) == ("10:00", Result.SUCCEEDED)
+    assert entry.message == "3 slots, the last 2026-06-03T12:00Z."
+
+
+@pytest.mark.parametrize("told", [None, "10:00", "11:00"])
+def test_a_batch_that_stops_without_a_report_keeps_what_it_had_told(told: str | None) -> None:
+    """A killed pod loses at most what it had not told; nothing that is in the books runs again."""
+    scene = going_on("10:00")
+    scene.rest("13:31")
+    (run,) = scene.runs.values()
+    scene.failed(run, "13:32")
+    good = told or "10:00"
+    scene.evidence[run.uid] = Evidence(
+        failures=(failure("13:32"),), last_good_slot=at(told) if told else None
+    )
+    scene.rest("13:32")
+    assert clock(scene.status.settled_through) == good
+    bad, fine = scene.status.history
+    assert (clock(bad.slot), bad.result) == ("12:00" if told == "11:00" else "11:00", Result.FAILED)
+    assert (clock(fine.slot), fine.result) == ("10:00", Result.SUCCEEDED)
+    assert scene.status.error_count == 1
+
+
+def test_an_eviction_does_not_use_up_the_retries() -> None:
+    """A batch that is evicted begins again behind what it had done, in another Job."""
+    scene = going_on("10:00", retryLimit=0)
+    (run,) = scene.runs.values()
+    scene.failed(run, "13:32")
+    evicted = failure("13:32", "Evicted", Result.EVICTED)
+    scene.evidence[run.uid] = Evidence(failures=(evicted,), last_good_slot=at("11:00"))
+    scene.rest("13:32")
+    assert scene.status.state is State.RETRYING
+    (new,) = scene.rest("13:33").create
+    assert (clock(new.slot), clock(new.through)) == ("12:00", "13:00")
+
+
+def test_a_batch_is_told_all_its_slots() -> None:
+    """Each with the last success as it is once those before it have succeeded."""
+    scene = chain(backfillBatch=3, passLastSuccess=True, timeFormat="%H:%M")
+    scene.can_batch = True
+    run = scene.claimed(scene.one_off("10:00", through="12:00"))
+    (release,) = scene.take("13:30").release
+    assert (release.run_time, release.last_success) == ("10:00", "09:00")
+    plan = json.loads(release.plan)
+    assert plan == {
+        "nonce": batches.nonce(run.uid),
+        "slots": [
+            ["2026-06-03T10:00:00Z", "10:00", "09:00"],
+            ["2026-06-03T11:00:00Z", "11:00", "10:00"],
+            ["2026-06-03T12:00:00Z", "12:00", "11:00"],
+        ],
+    }
+    single = chain()
+    single.claimed(single.one_off("10:00"))
+    assert not single.take("13:30").release[0].plan
+
+
+def test_a_batch_is_not_told_a_last_success_that_moves_back() -> None:
+    """It was later than the slots already."""
+    scene = chain(backfillBatch=3, passLastSuccess=True, timeFormat="%H:%M")
+    scene.can_batch = True
+    scene.status = replace(scene.status, last_success_time=at("10:30"))
+    scene.claimed(scene.one_off("10:00", through="12:00"))
+    (release,) = scene.take("13:30").release
+    assert [last for _, _, last in json.loads(release.plan)["slots"]] == ["10:30", "10:30", "11:00"]
+
+
+@pytest.mark.parametrize(
+    ("held_from", "through"),
+    [("15:00", "14:00"), ("13:00", "12:00"), ("11:00", "10:00"), ("23:00", "15:00")],
+)
+def test_a_batch_ends_before_a_slot_that_has_to_wait_for_others(held_from: str, through: str) -> None:
+    """A dependency, or its turn among others: each slot of it must be free to start."""
+    scene = chain(backfillBatch=100)
+    scene.can_batch = True
+    scene.hold = lambda slot: Hold("WaitingForDependency", "…") if slot >= at(held_from) else None
+    (new,) = scene.rest("15:30").create
+    assert (clock(new.slot), clock(new.through)) == ("10:00", through)
+
+
+@pytest.mark.parametrize("change", ["batch", "runner", "hold"])
+def test_a_batch_that_does_not_fit_any_more_is_made_anew(change: str) -> None:
+    """It was never released: the spec allows fewer, its runner can't be had, or a slot of it has to wait."""
+    scene = chain(backfillBatch=3)
+    scene.can_batch = True
+    run = scene.one_off("10:00", through="12:00")
+    if change == "batch":
+        scene.edit(backfillBatch=2)
+    elif change == "runner":
+        scene.can_batch = False
+    else:
+        scene.hold = lambda slot: Hold("WaitingForDependency", "…") if slot >= at("12:00") else None
+    decision = scene.decide("15:30")
+    assert decision.discard == (run,)
+    (new,) = decision.create
+    assert (clock(new.slot), new.attempt) == ("10:00", 2)
+    assert clock(new.through) == ("10:00" if change == "runner" else "11:00")
+
+
+def test_a_plan_always_finds_room() -> None:
+    """However long its times are written, what a pod may carry is not exceeded."""
+    scene = chain(frequency="1m", backfillBatch=1000, timeFormat="%A %B " * 20)
+    scene.can_batch = True
+    (new,) = scene.rest("23:59").create
+    run = scene.one_off("09:01", through=clock(new.through))
+    scene.claimed(run)
+    (release,) = scene.take("23:59").release
+    assert 50_000 < len(release.plan) < batches.PLAN_MAX_BYTES
 
 
 # --- Lost, conflicts ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -52,6 +53,36 @@ def pod(
         "spec": {"containers": [{"name": one} for one in containers]},
         "status": status,
     }
+
+
+def batch_pod(**told: Any) -> dict[str, Any]:
+    """Build a pod of a batch whose runner reported this."""
+    message = json.dumps({"crontabber": "5ec4e7", **told}).ljust(1023) + "\n"
+    body = pod(terminated={"message": message, "exitCode": 3})
+    body["metadata"]["annotations"] = {"crontabber.dev/batch": '{"nonce":"5ec4e7","slots":[]}'}
+    return body
+
+
+@pytest.mark.parametrize(
+    ("told", "output", "good", "failure"),
+    [
+        ({"good": None, "how": "exit"}, "", None, (Result.FAILED, "Exit3")),
+        ({"good": "2026-06-03T10:00:00Z", "how": "exit"}, TRACEBACK, "10:00", (Result.FAILED, "ValueError")),
+        ({"good": "2026-06-03T10:00:00Z", "how": "timeout"}, "", "10:00", (Result.TIMED_OUT, "TimedOut")),
+        ({"good": "2026-06-03T10:00:00Z", "how": "oom"}, "", "10:00", (Result.OUT_OF_MEMORY, "OutOfMemory")),
+        ({"crontabber": "another"}, "", None, (Result.FAILED, "Exit3")),
+    ],
+)
+def test_a_batch_reports_how_far_it_came(
+    told: dict[str, Any], output: str, good: str | None, failure: tuple[Result, str]
+) -> None:
+    """And what its exit code can't say; its report is never taken for output."""
+    body = batch_pod(**told)
+    seen = evidence([body], {body["metadata"]["uid"]: output})
+    assert seen.last_good_slot == (parse_time(f"2026-06-03T{good}:00Z") if good else None)
+    assert (seen.failures[0].result, seen.failures[0].type) == failure
+    if "crontabber" not in told:
+        assert "crontabber" not in seen.failures[0].value + seen.failures[0].traceback
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def main() -> None:
         tell(event="overlap", id=run_id)
     print(f"run {run_time} begins")
     time.sleep(told.get("seconds", 0))
-    while control().get("hold"):
+    while control().get("hold") in (True, run_time):
         time.sleep(0.02)
     told = control()
     failures = told.get("failures", 0)

@@ -5,6 +5,7 @@ import sys
 
 
 def run(argv):
+    """Let Django run a command."""
     from django.core.management import ManagementUtility
 
     class Utility(ManagementUtility):
