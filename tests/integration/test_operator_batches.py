@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.integration.side_by_side import MARKER, OwnOperators
+from tests.integration.side_by_side import OwnOperators
 from tests.integration.testbed import PREFIX, Body, Testbed, before, short, written
 
-pytestmark = getattr(pytest.mark, MARKER)
+pytestmark = pytest.mark.side_by_side
 
 
 def batches_of(bed: Testbed, job: str) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ def test_the_first_failure_of_a_batch_stops_it(bed: Testbed) -> None:
     status = bed.wait_status(job, errorCount=1)
     assert status["settledThrough"] == status["lastSuccessTime"] == written(slots[3])
     assert status["lastError"]["slot"] == written(slots[4])
-    assert status["lastError"]["type"] == "Burned"
+    assert status["lastError"]["type"] == "RuntimeError"
     assert "crontabber[" not in status["lastError"]["traceback"]
     bed.wait_status(job, missed=0, errorCount=0, settledThrough=written(slots[-1]))
     ran = [short(slot) for slot in (*slots[:5], slots[4], *slots[4:])]
@@ -99,7 +99,10 @@ def test_the_books_follow_a_batch(bed: Testbed) -> None:
     job = bed.job("job", backfill=True, backfillBatch=8, annotations={"mark-success": before(slots)})
     status = bed.wait_status(job, missed=3, settledThrough=written(slots[4]))
     assert status["lastSuccessTime"] == written(slots[4])
-    assert (status["ongoing"]["slot"], status["ongoing"]["through"]) == (written(slots[5]), written(slots[-1]))
+    assert (status["ongoing"]["slot"], status["ongoing"]["through"]) == (
+        written(slots[5]),
+        written(slots[-1]),
+    )
     assert status["state"] == "CatchingUp"
     bed.control("job")
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
@@ -121,7 +124,9 @@ def test_a_pod_that_is_killed_in_the_middle_loses_only_its_slot(bed: Testbed) ->
     bed.wait_status(job, settledThrough=written(slots[2]))
     (pod,) = bed.objects("pods", job)
     bed.api.request(
-        "DELETE", bed.path("pods", pod["metadata"]["name"]), {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+        "DELETE",
+        bed.path("pods", pod["metadata"]["name"]),
+        {"gracePeriodSeconds": 0, "propagationPolicy": "Background"},
     )
     status = bed.wait_status(job, errorCount=1)
     assert status["settledThrough"] == written(slots[2])
@@ -198,13 +203,19 @@ def test_a_program_without_django_starts_anew_for_each_slot(bed: Testbed) -> Non
 def test_a_runner_that_somebody_else_put_there_is_not_used(bed: Testbed) -> None:
     """It would run with the rights of the web app: each slot has a Job of its own until it is gone."""
     slots = bed.missed_slots(4)
-    job = bed.job("job", backfill=True, backfillBatch=2, suspend=True, annotations={"mark-success": before(slots)})
+    job = bed.job(
+        "job", backfill=True, backfillBatch=2, suspend=True, annotations={"mark-success": before(slots)}
+    )
     bed.wait_status(job, missed=4)
     bed.change(job, suspend=None)
     bed.wait_status(job, missed=0)
     (runner,) = runners(bed, job)
     bed.delete("configmaps", runner["metadata"]["name"])
-    forged = {**runner, "metadata": {"name": runner["metadata"]["name"]}, "data": {"runner.py": "raise SystemExit(0)"}}
+    forged = {
+        **runner,
+        "metadata": {"name": runner["metadata"]["name"]},
+        "data": {"runner.py": "raise SystemExit(0)"},
+    }
     bed.create("configmaps", forged)
     bed.annotate(job, mark_success=before(slots))
     assert "other contents" in bed.wait_event(job, "BatchImpossible")["message"]
@@ -234,9 +245,14 @@ def test_the_sample_app_catches_up_in_one_process_tree(bed: Testbed) -> None:
     )
     bed.wait_status(job, missed=0, settledThrough=written(slots[-1]))
     with closing(sqlite3.connect(database)) as connection:
-        rows = connection.execute("select run_time, last_success, outcome from crashes_cronrun order by id").fetchall()
+        rows = connection.execute(
+            "select run_time, last_success, outcome from crashes_cronrun order by id"
+        ).fetchall()
     assert [row[0][:16].replace(" ", "T") for row in rows] == [short(slot) for slot in slots]
     first = slots[0] - timedelta(minutes=1)
-    assert [row[1][:16].replace(" ", "T") for row in rows] == [short(first), *(short(slot) for slot in slots[:-1])]
+    assert [row[1][:16].replace(" ", "T") for row in rows] == [
+        short(first),
+        *(short(slot) for slot in slots[:-1]),
+    ]
     assert {row[2] for row in rows} == {"succeeded"}
     assert "BatchNote" not in bed.reasons(job)
