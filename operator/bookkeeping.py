@@ -26,6 +26,7 @@ from crontabber_operator.models import (
     SkippedBy,
     State,
     Status,
+    failure_message,
 )
 from crontabber_operator.observed import SECOND, Attempt, Hold, Job, Observed, Run, RunKind, View
 
@@ -137,7 +138,7 @@ def record_failure(
         error_count=status.error_count + 1,
         last_error=LastError(
             type=attempt.type,
-            # The column LAST ERROR shows it alone: an exception without a message would leave it blank.
+            # Many show it alone: an exception without a message would leave it blank.
             value=attempt.value if attempt.value.strip() else attempt.type,
             traceback=attempt.traceback,
             slot=entry.slot,
@@ -193,14 +194,8 @@ def failure_entry(
         finished=finished,
         seconds=_seconds(started, finished),
         result=attempt.result,
-        message=failure_message(attempt),
+        message=failure_message(attempt.type, attempt.value),
     )
-
-
-def failure_message(failure: Attempt | LastError) -> str:
-    """Say in a line how an attempt failed."""
-    value = failure.value.strip().split("\n", 1)[0]
-    return f"{failure.type}: {value}" if value not in ("", failure.type) else failure.type
 
 
 def new_entries(before: Status, after: Status) -> list[HistoryEntry]:
@@ -461,7 +456,7 @@ def _wanted(view: View, status: Status, situation: Situation, count: int) -> tup
 def _last_run(status: Status) -> _Told:
     kind = "LastRunSucceeded"
     if status.error_count and status.last_error is not None:
-        what = failure_message(status.last_error)
+        what = status.last_error.message
         return kind, "False", "Failed", f"{status.error_count} failed in a row; the last one: {what}"
     if status.last_success_time is None:
         return kind, "Unknown", "NeverRun", "No run has succeeded yet."

@@ -7,14 +7,12 @@ kubectl does. Nothing is decided, retried or remembered here.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
@@ -23,13 +21,12 @@ from kubernetes.aio.client.configuration import Configuration
 from crontabber_operator.cluster import (
     MAX_REQUESTS,
     MERGE_PATCH,
-    TIMEOUT_SECONDS,
     ApiError,
     Body,
     Cluster,
 )
 from crontabber_operator.connection import EXIT_USAGE, CannotError, is_unknown_kind
-from crontabber_operator.manifests import JOB_LABEL, MANAGER
+from crontabber_operator.manifests import JOB_LABEL
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 
 PAGE = 500
@@ -115,34 +112,6 @@ class Client(Cluster):
             "PATCH", _resources(metadata["namespace"], metadata["name"]), patch, MERGE_PATCH
         )
 
-    # --- Output ------------------------------------------------------------------------------------------
-
-    async def stream_log(
-        self, namespace: str, pod: str, container: str, *, follow: bool, tail: int | None
-    ) -> AsyncIterator[bytes]:
-        """Yield what a container printed, as it comes; with `follow` until it ends."""
-        query = {"container": container}
-        if follow:
-            query["follow"] = "true"
-        if tail is not None:
-            query["tailLines"] = str(tail)
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?{urlencode(query)}"
-        headers = {"Accept": "*/*", "User-Agent": MANAGER}
-        try:
-            await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
-            response = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
-                "GET",
-                self._client.configuration.host + path,
-                headers=headers,
-                _request_timeout=aiohttp.ClientTimeout(total=None, connect=TIMEOUT_SECONDS),
-            )
-            if response.status != 200:
-                raise _refused(response.status, await response.read())
-            async for chunk in response.response.content.iter_any():
-                yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ApiError(0, type(error).__name__, f"GET {path}: {error or 'no answer'}") from error
-
     # --- How ---------------------------------------------------------------------------------------------
 
     async def _list(self, path: str, query: Mapping[str, str]) -> list[Body]:
@@ -202,16 +171,6 @@ async def _by_kubeconfig(configuration: Configuration, files: str | None, contex
         raise CannotError(message, EXIT_USAGE) from error
     chosen = known[context] if context is not None else current
     return str((chosen.get("context") or {}).get("namespace") or "default")
-
-
-def _refused(status: int, raw: bytes) -> ApiError:
-    text = raw.decode(errors="replace")
-    try:
-        told = json.loads(text)
-    except ValueError:
-        told = {}
-    reason, message = (told.get("reason"), told.get("message")) if isinstance(told, dict) else (None, None)
-    return ApiError(status, str(reason or ""), str(message or text[:200]))
 
 
 def _resources(namespace: str | None, name: str | None = None) -> str:

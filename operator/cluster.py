@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,7 +19,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from crontabber_operator.manifests import JOB_LABEL, MANAGER, TOLD, Manifest, Owner
+from crontabber_operator.manifests import JOB_LABEL, MANAGER, OUTPUT_TOLD, TOLD, Manifest, Owner
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.projection import FIELD_MANAGER
 from crontabber_operator.refusals import without_values
@@ -31,6 +31,8 @@ Body = dict[str, Any]
 
 MAX_REQUESTS = 64
 """Requests under way at once; more would only queue in the API server."""
+MAX_STREAMS = 108
+"""Outputs that are read at once, beside those requests."""
 TIMEOUT_SECONDS = 30.0
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -89,7 +91,7 @@ class Cluster:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        configuration.connection_pool_maxsize = MAX_REQUESTS
+        configuration.connection_pool_maxsize = MAX_REQUESTS + MAX_STREAMS
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:
@@ -179,6 +181,11 @@ class Cluster:
         patch = {"metadata": {"uid": uid, "annotations": {TOLD: str(failures)}}}
         return await self._request("PATCH", _path("batch/v1", namespace, "jobs", name), patch, MERGE_PATCH)
 
+    async def mark_output(self, namespace: str, name: str, uid: str, mark: str) -> Body:
+        """Write on a Job how far its output was told, if it has this uid."""
+        patch = {"metadata": {"uid": uid, "annotations": {OUTPUT_TOLD: mark}}}
+        return await self._request("PATCH", _path("batch/v1", namespace, "jobs", name), patch, MERGE_PATCH)
+
     async def delete_job(
         self, namespace: str, name: str, uid: str, resource_version: str | None = None
     ) -> None:
@@ -219,6 +226,50 @@ class Cluster:
         query = {"container": container, "tailLines": str(limit_lines)}
         raw = await self._send("GET", f"{_path('v1', namespace, 'pods', pod, 'log')}?{urlencode(query)}")
         return raw.decode(errors="replace")
+
+    async def stream_log(  # noqa: PLR0913 - what the API takes
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool,
+        tail: int | None = None,
+        since: datetime | None = None,
+        timestamps: bool = False,
+        idle_seconds: float | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield what a container printed, as it comes; with `follow` until it ends.
+
+        Raises ApiError, also where nothing comes for `idle_seconds`. It takes a connection, but no turn of
+        MAX_REQUESTS: bound it yourself.
+        """
+        query = {"container": container}
+        if follow:
+            query["follow"] = "true"
+        if tail is not None:
+            query["tailLines"] = str(tail)
+        if since is not None:
+            query["sinceTime"] = format_time(since)
+        if timestamps:
+            query["timestamps"] = "true"
+        path = f"{_path('v1', namespace, 'pods', pod, 'log')}?{urlencode(query)}"
+        headers = {"Accept": "*/*", "User-Agent": MANAGER}
+        timeout = aiohttp.ClientTimeout(total=None, connect=TIMEOUT_SECONDS, sock_read=idle_seconds)
+        try:
+            await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+            answer = await self._client.rest_client.request(  # type: ignore[no-untyped-call]
+                "GET", self._client.configuration.host + path, headers=headers, _request_timeout=timeout
+            )
+            try:
+                if answer.status != 200:
+                    raise _refusal(answer.status, answer.headers or {}, await answer.read())
+                async for chunk in answer.response.content.iter_any():
+                    yield chunk
+            finally:
+                answer.response.close()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ApiError(0, type(error).__name__, f"GET {path}: {error or 'no answer'}") from error
 
     async def list_pod_events(self, namespace: str, pod_uid: str) -> list[Body]:
         """List the Events of a pod, as many as say anything."""

@@ -50,7 +50,7 @@ COLUMNS: tuple[Schema, ...] = (
     {
         "name": "Last Error",
         "type": "string",
-        "jsonPath": ".status.lastError.value",
+        "jsonPath": ".status.lastError.message",
         "priority": 1,
     },
 )
@@ -66,7 +66,7 @@ COLUMN_DESCRIPTIONS = {
     "Age": "How old the resource is.",
     "Command": "The management command.",
     "Last Run": "How long ago the newest run started.",
-    "Last Error": "The message of the newest failure.",
+    "Last Error": "The newest failure: type and message, as its traceback ends.",
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import kopf
 
 from crontabber_operator.cluster import Cluster
+from crontabber_operator.following import Following
 from crontabber_operator.manifests import JOB_LABEL
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.onlookers import Onlookers
@@ -50,7 +51,9 @@ class Operator:
         self.cluster = cluster
         self.reconciler = Reconciler(cluster, settings)
         self.reporting = Reporting(cluster, settings, self.reconciler.store, self.reconciler.inquiry)
-        self.reconciler.listeners.add(self.reporting)
+        self.following = Following(cluster, settings, self.reconciler.wake)
+        for listener in (self.reporting, self.following):
+            self.reconciler.listeners.add(listener)
         self.onlookers = Onlookers(settings, self.reconciler)
         self.task = asyncio.create_task(self._run(), name="reconciler")
         self.task.add_done_callback(self._ended)
@@ -66,6 +69,7 @@ class Operator:
         self.task.cancel()
         await asyncio.wait({self.task})  # what it may have ended with is logged already
         await self.reconciler.stop()
+        await self.following.close()
         await self.reporting.close()
         await self.onlookers.close()
         await self.cluster.close()

@@ -32,6 +32,8 @@ OUTPUTS_MAX = 3
 """Of so many failed pods that are found at once, the output is read."""
 PROGRESS_LINES, PROGRESS_LINES_MAX = 100, 6400
 """So much of a batch's output is read to see how far it has come."""
+READ_TRIES = 4
+"""So often a log that can't be read just now is tried again before a failure is recorded without it, in 15 s."""
 CHECK_CLAIMED = timedelta(minutes=5)
 """So often a run that goes on is looked up: the watch may have missed its end."""
 
@@ -48,8 +50,12 @@ class PodsRead(NamedTuple):
 class Inquiry:
     """Looks, and asks where looking is not enough."""
 
-    def __init__(self, cluster: Cluster, store: Store, planner: Planner, listener: Listener) -> None:
+    def __init__(
+        self, cluster: Cluster, store: Store, planner: Planner, listener: Listener, *, reads_logs: bool = True
+    ) -> None:
+        """`reads_logs`: without it, what a container left as its termination message has to do."""
         self._cluster = cluster
+        self._reads_logs = reads_logs
         self._store = store
         self._planner = planner
         self._listener = listener
@@ -270,8 +276,12 @@ class Inquiry:
                 self._store.drop_resource(key, known.owner.uid)
 
     async def inspect(self, resource: Resource, run: Run, memory: Memory) -> None:
-        """Find out how the attempts of a run ended."""
-        read = await self.read_pods(resource.owner, run)
+        """Find out how the attempts of a run ended.
+
+        Raises ApiError; a few times also where only a log can't be read.
+        """
+        read = await self.read_pods(resource.owner, run, memory)
+        memory.unread = 0
         self._listener.inspected(resource, run, read.pods, read.outputs, read.evidence)
         outdated = sorted(filter(_has_failed, read.pods), key=_created)[:-1]
         memory.inspected[run.uid] = Inspected(
@@ -280,21 +290,30 @@ class Inquiry:
             outdated_pods=tuple((pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in outdated),
         )
 
-    async def read_pods(self, owner: Owner, run: Run) -> PodsRead:
-        """Read the pods of a run, and the end of what the newest failed ones printed."""
+    async def read_pods(self, owner: Owner, run: Run, memory: Memory | None = None) -> PodsRead:
+        """Read the pods of a run, and the end of what the newest failed ones printed.
+
+        Raises ApiError; for a log that may be there later, only while `memory` says that it was not tried often.
+        """
         pods = await self._cluster.list_job_pods(owner.namespace, run.uid)
         failed = sorted(filter(_has_failed, pods), key=_created)
         outputs = {
-            pod["metadata"]["uid"]: await self._output(owner.namespace, pod) for pod in failed[-OUTPUTS_MAX:]
+            pod["metadata"]["uid"]: await self._output(owner.namespace, pod, memory)
+            for pod in failed[-OUTPUTS_MAX:]
         }
         return PodsRead(pods, outputs, evidence(pods, outputs))
 
-    async def _output(self, namespace: str, pod: Mapping[str, Any]) -> str:
+    async def _output(self, namespace: str, pod: Mapping[str, Any], memory: Memory | None) -> str:
+        if not self._reads_logs:
+            return ""
         container = command_container(pod["spec"]["containers"])["name"]
         nonce = batches.pod_nonce(pod)
         try:
             output = await self._cluster.read_log(namespace, pod["metadata"]["name"], container, LOG_LINES)
         except ApiError as error:
+            if error.transient and memory is not None and memory.unread < READ_TRIES:
+                memory.unread += 1
+                raise
             logger.info(
                 "The output of pod %s/%s can't be read: %s", namespace, pod["metadata"]["name"], error
             )

@@ -185,7 +185,10 @@ class JobWriter:
 
     async def prune_pods(self, owner: Owner, memory: Memory) -> None:
         """Delete the failed pods that are in the books, but the newest of each Job."""
+        needed = {run.uid for run in self._store.runs(owner) if self._listener.needs(run)}
         for uid, inspected in list(memory.inspected.items()):
+            if uid in needed:
+                continue
             for name, pod_uid in inspected.outdated_pods:
                 try:
                     await self._cluster.delete_pod(owner.namespace, name, pod_uid)

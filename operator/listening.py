@@ -29,6 +29,13 @@ class Listener:
     def failed(self, key: Key, error: Exception, delay_seconds: float) -> None:
         """A pass ended with an error, and is tried again after the delay."""
 
+    def looked(self, resource: Resource, runs: Sequence[Run]) -> None:
+        """A pass has looked: this is all that there is, and nothing that it shows is in the books yet."""
+
+    def needs(self, run: Run) -> bool:  # noqa: ARG002 - who listens may answer
+        """Whether the run's Job and pods must not be removed yet. Only to be asked; the answer becomes no soon."""
+        return False
+
     def inspected(
         self, resource: Resource, run: Run, pods: Pods, outputs: Mapping[str, str], evidence: Evidence
     ) -> None:
@@ -65,6 +72,14 @@ class Listeners(Listener):
         """Pass it on."""
         self._tell("failed", key, error, delay_seconds)
 
+    def looked(self, resource: Resource, runs: Sequence[Run]) -> None:
+        """Pass it on."""
+        self._tell("looked", resource, runs)
+
+    def needs(self, run: Run) -> bool:
+        """Whether any of them does."""
+        return any(self._tell("needs", run))
+
     def inspected(
         self, resource: Resource, run: Run, pods: Pods, outputs: Mapping[str, str], evidence: Evidence
     ) -> None:
@@ -87,9 +102,11 @@ class Listeners(Listener):
         """Pass it on."""
         self._tell("forgotten", key)
 
-    def _tell(self, what: str, *arguments: object) -> None:
+    def _tell(self, what: str, *arguments: object) -> list[Any]:
+        answers = []
         for listener in self._listeners:
             try:
-                getattr(listener, what)(*arguments)
+                answers.append(getattr(listener, what)(*arguments))
             except Exception:  # the work goes on, whoever listens
                 logger.exception("%s did not take %r", type(listener).__name__, what)
+        return answers

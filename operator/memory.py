@@ -96,6 +96,8 @@ class Memory:
     taken_names: set[str] = field(default_factory=set)
     inspected: dict[str, Inspected] = field(default_factory=dict)
     """By the Job's uid."""
+    unread: int = 0
+    """How often in a row the log of a failed pod could not be read."""
     refusal: Refusal | None = None
     verified: str = ""
     """The CronJob's resourceVersion after the last repair that changed nothing."""

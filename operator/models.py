@@ -636,6 +636,21 @@ class LastError:
     slot: Annotated[UtcTime | None, Field(description="The slot that failed.")] = None
     time: Annotated[UtcTime | None, Field(description="When it failed.")] = None
     job: Annotated[str, Field(description="The name of the Job that failed.")] = ""
+    message: Annotated[
+        _ShortText, Field(description="Type and value in one line, as the traceback ends.")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Fill in the message, which follows from the rest; a column can show one field only."""
+        if not self.message:
+            cut = _start_of(TEXT_MAX_CHARACTERS)
+            object.__setattr__(self, "message", cut(failure_message(self.type, self.value)))
+
+
+def failure_message(kind: str, value: str) -> str:
+    """Say in a line how an attempt failed, by the type and the value of its error."""
+    first = value.strip().split("\n", 1)[0]
+    return f"{kind}: {first}" if first not in ("", kind) else kind
 
 
 @dataclass(config=_CONFIG, frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,8 @@ class Run:
     """A pod of it runs."""
     told: int = 0
     """Of a run made by hand: so many of its failures were told."""
+    output_told: str = ""
+    """How far its output was told when an operator ended, as that wrote it."""
     deleting: bool = False
     queue: str = ""
     """The queue of Kueue that it is in: Kueue, and nobody else, starts it and may stop it again."""

@@ -17,6 +17,7 @@ from crontabber_operator.manifests import (
     HASH,
     INSTANTIATE,
     JOB_LABEL,
+    OUTPUT_TOLD,
     QUEUE,
     RUN_NOW,
     RUN_TIME,
@@ -91,6 +92,7 @@ def read_run(body: Body) -> Run | None:
         active=bool(status.get("active")),
         ready=bool(status.get("ready")),
         told=_number(annotations.get(TOLD)),
+        output_told=str(annotations.get(OUTPUT_TOLD) or ""),
         deleting=metadata.get("deletionTimestamp") is not None,
         queue=str((metadata.get("labels") or {}).get(QUEUE) or ""),
     )

@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import filterfalse
 
 from crontabber_operator import bookkeeping, commands
 from crontabber_operator.backfill import ApplyCronJob, Decision, decide
@@ -72,7 +73,7 @@ class Reconciler:
         self._ticker: Ticker[Key] = Ticker(self.wake, clock)
         self.sweeper = Sweeper(cluster, self.store, self.templates, self.wake, clock)
         self._planner = planner = Planner(self.templates, settings, clock)
-        self.inquiry = Inquiry(cluster, self.store, planner, self.listeners)
+        self.inquiry = Inquiry(cluster, self.store, planner, self.listeners, reads_logs=settings.reads_logs)
         self._jobs = JobWriter(cluster, self.store, planner, self.inquiry, self.listeners, clock)
         self._cronjobs = CronJobWriter(cluster, self.store, planner, self.inquiry, self._jobs)
         self._memory: dict[Key, Memory] = {}
@@ -192,6 +193,7 @@ class Reconciler:
             if resource is None or resource.deleting:
                 return
             now = self.clock()
+            self.listeners.looked(resource, self.store.runs(resource.owner))
             if isinstance(resource.spec, InvalidSpec):
                 await self._tell_invalid(resource, resource.spec.sentences, now)
                 return
@@ -252,7 +254,7 @@ class Reconciler:
         if cronjob is not None:
             changed |= await self._cronjobs.do(resource, seen, memory, cronjob)
         changed |= await self._tell_by_hand(resource, decision.tell, memory)
-        for run in decision.prune:
+        for run in filterfalse(self.listeners.needs, decision.prune):
             await self._jobs.remove(owner, run, memory)
         if not changed:
             await self._jobs.prune_pods(owner, memory)

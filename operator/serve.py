@@ -29,6 +29,7 @@ FLAGS = (
     "health",
     "metrics",
     "log-format",
+    "output",
     MAX_RUNS,
     "sentry-crons",
     "sentry-secrets",
@@ -72,7 +73,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="[HOST]:PORT",
         help=f"serve Prometheus metrics at /metrics here; 'off' for not ({DEFAULT_METRICS})",
     )
-    parser.add_argument("--log-format", metavar="FORMAT", help="text, or json: one object a line (text)")
+    parser.add_argument(
+        "--log-format", metavar="FORMAT", help="text; json: one object a line; mozlog: Mozilla's (text)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="WHAT",
+        help="what of the commands' output to log: All, Failures (of failed runs, when they have failed) or None (All)",
+    )
     parser.add_argument(
         f"--{MAX_RUNS}",
         metavar="N",

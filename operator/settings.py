@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from crontabber_operator.forms import CONTAINER_NAME
 from crontabber_operator.models import DEFAULT_COMMAND_PREFIX, Defaults
 
+from crontabber_operator.logs import FORMATS
+from crontabber_operator.models import Output
+
 PREFIX = "CRONTABBER_"
 DEFAULT_WEBAPP = "deployment/webapp"
 DEFAULT_MANAGE_PY = shlex.join(DEFAULT_COMMAND_PREFIX)
@@ -47,6 +50,10 @@ class Settings:
     health: Address | None = None
     metrics: Address | None = None
     log_format: str = "text"
+    output: Output = Output.ALL
+    """What of the commands' output is logged, where a job doesn't say it."""
+    reads_logs: bool = True
+    """Read the logs of failed pods; not where nobody wants output: neither the log nor Sentry."""
     sentry_crons: bool = False
     """Tell Sentry Crons when runs begin and end."""
     sentry_secrets: bool = True
@@ -67,6 +74,8 @@ class Settings:
                 given = environment.get(PREFIX + flag.upper().replace("-", "_"))
             return default if given is None else given
 
+        output = Output(_choice("output", value("output", Output.ALL), tuple(Output)))
+        sentry_secrets = _switch("sentry-secrets", value("sentry-secrets", "on"))
         return cls(
             namespaces=tuple(name for name in value("namespace", "").replace(",", " ").split() if name),
             defaults=Defaults(
@@ -76,9 +85,11 @@ class Settings:
             ),
             health=_address("health", value("health", DEFAULT_HEALTH)),
             metrics=_address("metrics", value("metrics", DEFAULT_METRICS)),
-            log_format=_choice("log-format", value("log-format", "text"), ("text", "json")),
+            log_format=_choice("log-format", value("log-format", "text"), FORMATS),
+            output=output,
+            reads_logs=output is not Output.NONE or sentry_secrets or bool(environment.get("SENTRY_DSN")),
             sentry_crons=_switch("sentry-crons", value("sentry-crons", "off")),
-            sentry_secrets=_switch("sentry-secrets", value("sentry-secrets", "on")),
+            sentry_secrets=sentry_secrets,
             max_concurrent_runs_per_namespace=_limit(MAX_RUNS, value(MAX_RUNS, "")),
         )
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from crontabber_operator.bookkeeping import CANNOT_START, failure_message, says_cannot_start
+from crontabber_operator.bookkeeping import CANNOT_START, says_cannot_start
 from crontabber_operator.commands import PENDING, REFUSED
-from crontabber_operator.models import Condition, ConditionType, Result, SkippedBy, Spec, State, Status
+from crontabber_operator.models import Condition, ConditionType, Result, SkippedBy, Spec, State, Status, failure_message
 from crontabber_operator.observed import Attempt, Run
 from crontabber_operator.times import format_time
 
@@ -104,7 +104,9 @@ def _starts(before: Status, after: Status) -> Iterator[Telling]:
 
 def run_now_failed(run: Run, attempt: Attempt) -> Telling:
     """Return the Event on a run that was made by hand and failed: nothing else tells of it."""
-    message = f"Job {run.name}, made by hand, failed: {failure_message(attempt).rstrip('.')}."
+    message = (
+        f"Job {run.name}, made by hand, failed: {failure_message(attempt.type, attempt.value).rstrip('.')}."
+    )
     return Telling("RunNowFailed", message, warning=True)
 
 

@@ -81,6 +81,10 @@ app.kubernetes.io/part-of: crontabber
 
 {{- /* The operator's environment variables. */}}
 {{- define "crontabber.env" -}}
+{{- if ne .Values.output "None" }}
+- name: XDG_STATE_HOME
+  value: /state
+{{- end }}
 {{- with .Values.sentry }}
 {{- if .existingSecret.name }}
 - name: SENTRY_DSN

@@ -172,7 +172,9 @@ def start_operator(
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(CRONTABBER), "operator", "--health=off", "--metrics=off", *arguments],
-            env=kept | {"KUBECONFIG": str(kubeconfig)} | dict(environment),
+            env=kept
+            | {"KUBECONFIG": str(kubeconfig), "XDG_STATE_HOME": str(log.parent / "state")}
+            | dict(environment),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -86,7 +86,7 @@ def stage(operator_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -
             operator_cluster, api, operator, lambda name: tmp_path_factory.mktemp(name, numbered=False)
         )
         assert operator.runs, f"the shared operator ended:\n{operator.log_tail()}"
-        log = operator.log()
+        log = operator.own_log()
         assert not [line for line in log.splitlines() if any(words in line for words in NEVER_LOGGED)], log
 
 

@@ -19,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 HANDLERS = "crontabber_operator.handlers"
 FAULTY = "faulty_operator"
+OUTPUT = "crontabber.output"
+"""The logger of what commands print."""
 ENDS_WITHIN_SECONDS = 20.0
 LOG_TAIL_LINES = 60
 
@@ -74,6 +76,7 @@ class OperatorProcess:
                     "PYTHONPATH": os.pathsep.join([str(HERE), kept.get("PYTHONPATH", "")]),
                     "OPERATOR_FAULT": fault,
                     "CRONTABBER_METRICS": "off",
+                    "XDG_STATE_HOME": str(log.parent / "state"),
                     **(environment or {}),
                 },
                 cwd=ROOT,
@@ -125,6 +128,10 @@ class OperatorProcess:
     def log(self) -> str:
         """Return all that it logged."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def own_log(self) -> str:
+        """Return what it logged itself, without what commands printed."""
+        return "".join(line for line in self.log().splitlines(keepends=True) if OUTPUT not in line)
 
     def log_tail(self) -> str:
         """Return the end of its log."""

@@ -368,7 +368,7 @@ def test_a_sentry_that_hangs_holds_up_nothing(own: OwnOperators) -> None:
         assert sentry.server.requests == 1
         assert sentry.server.envelopes == []
         assert operator.terminate() == 0
-        assert "Traceback" not in operator.log()
+        assert "Traceback" not in operator.own_log()
 
 
 def test_the_end_of_the_operator_sends_what_it_knows(own: OwnOperators) -> None:

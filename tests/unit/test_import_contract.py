@@ -32,6 +32,8 @@ PURE = (
     "manifests",
     "models",
     "observed",
+    "output_lines",
+    "output_progress",
     "plain",
     "pod_starts",
     "projection",
