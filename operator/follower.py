@@ -18,12 +18,13 @@ from typing import Any, Final
 from crontabber_operator import output_progress as progress
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.logs import tell_output
-from crontabber_operator.models import Output, format_time
+from crontabber_operator.models import Output
 from crontabber_operator.observed import Run
 from crontabber_operator.output_lines import SECOND, LineReader
 from crontabber_operator.output_marks import Marks
 from crontabber_operator.output_progress import Container, Mark, Pod, Stage
 from crontabber_operator.store import Key
+from crontabber_operator.times import format_time
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from enum import StrEnum
 from typing import Any, Self
 
 from crontabber_operator.manifests import command_container
-from crontabber_operator.models import Output, Status, format_time, parse_time
+from crontabber_operator.models import Output, Status
 from crontabber_operator.observed import Run, RunKind
 from crontabber_operator.output_lines import Position
+from crontabber_operator.times import format_time, parse_time
 
 Pod = Mapping[str, Any]
 

@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crontabber_operator.forms import CONTAINER_NAME
-from crontabber_operator.models import DEFAULT_COMMAND_PREFIX, Defaults
-
 from crontabber_operator.logs import FORMATS
-from crontabber_operator.models import Output
+from crontabber_operator.models import DEFAULT_COMMAND_PREFIX, Defaults, Output
 
 PREFIX = "CRONTABBER_"
 DEFAULT_WEBAPP = "deployment/webapp"

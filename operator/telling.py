@@ -12,7 +12,16 @@ from datetime import timedelta
 
 from crontabber_operator.bookkeeping import CANNOT_START, says_cannot_start
 from crontabber_operator.commands import PENDING, REFUSED
-from crontabber_operator.models import Condition, ConditionType, Result, SkippedBy, Spec, State, Status, failure_message
+from crontabber_operator.models import (
+    Condition,
+    ConditionType,
+    Result,
+    SkippedBy,
+    Spec,
+    State,
+    Status,
+    failure_message,
+)
 from crontabber_operator.observed import Attempt, Run
 from crontabber_operator.times import format_time
 
