@@ -5,6 +5,7 @@ kills itself, before the request is sent or after it was answered; with `stop` i
 process does whose machine was paused, and the test lets it go on when the world has changed; with `raise` something
 goes wrong that nobody expects. `none`: no fault.
 OPERATOR_FIRST_LISTING_SECONDS shortens the time after the start in which listings are the first ones.
+OPERATOR_FOLLOWED_AT_ONCE lowers the number of outputs that are followed at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 import crontabber_operator.handlers  # noqa: F401 - registers with kopf
-from crontabber_operator import sweeper
+from crontabber_operator import following, sweeper
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.manifests import RUN_NOW
 
@@ -108,5 +109,7 @@ def _install(fault: str) -> None:
 
 if os.environ["OPERATOR_FAULT"] != "none":
     _install(os.environ["OPERATOR_FAULT"])
+if "OPERATOR_FOLLOWED_AT_ONCE" in os.environ:
+    following.FOLLOWED_AT_ONCE = int(os.environ["OPERATOR_FOLLOWED_AT_ONCE"])  # type: ignore[misc]
 if "OPERATOR_FIRST_LISTING_SECONDS" in os.environ:
     sweeper.FIRST_LISTING = timedelta(seconds=float(os.environ["OPERATOR_FIRST_LISTING_SECONDS"]))

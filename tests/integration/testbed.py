@@ -330,7 +330,8 @@ class Testbed:
         failures: fail the first so many runs (or: of each run time in a dict); how: `traceback`, `exit`,
         `command-error`; seconds: sleep so long; hold: go on until told otherwise (True, or only of
         this run time); ignore_sigterm;
-        bad_versions: fail where the env VERSION is one of these; say: print this before failing.
+        bad_versions: fail where the env VERSION is one of these; say: print this before failing. output: see
+        `chatter` of the command.
         """
         path = Path(f"{self.evidence_file(name)}.control")
         draft = path.with_suffix(".draft")

@@ -5,6 +5,7 @@ beside it, `<EVIDENCE>.control` (JSON, see `Control` in testbed.py) tells how to
 the command waits. A lock is held while it runs: a second run at the same time writes a line that says so.
 """
 
+import base64
 import fcntl
 import json
 import os
@@ -48,6 +49,7 @@ def main() -> None:
     except OSError:
         tell(event="overlap", id=run_id)
     print(f"run {run_time} begins")
+    chatter(**told.get("output", {}))
     time.sleep(told.get("seconds", 0))
     while control().get("hold") in (True, run_time):
         time.sleep(0.02)
@@ -58,6 +60,15 @@ def main() -> None:
     if os.environ.get("VERSION") in told.get("bad_versions", []) or earlier < failures:
         fail(run_id, told.get("how", "traceback"))
     end(run_id, "good", 0)
+
+
+def chatter(lines: int = 0, size: int = 0, pause: float = 0.0, raw: str = "") -> None:
+    """Print so many numbered lines of so many bytes, with pauses; and before them anything at all, in base64."""
+    os.write(1, base64.b64decode(raw))
+    filling = "x" * size
+    for number in range(lines):
+        os.write(1, f"line {number} {filling}\n".encode())
+        time.sleep(pause)
 
 
 def fail(run_id: str, how: str) -> None:
