@@ -226,8 +226,9 @@ def test_crd_outlives_the_release_unless_told_otherwise() -> None:
             {"sentry-crons": "on", "sentry-secrets": "on"},
         ),
         ({"maxConcurrentRunsPerNamespace": 5}, {"max-concurrent-runs-per-namespace": "5"}),
+        ({"output": "None", "log.format": "mozlog"}, {"output": "None", "log-format": "mozlog"}),
     ],
-    ids=["default", "namespaces", "webapp", "container", "entrypoint", "words", "sentry", "limit"],
+    ids=["default", "namespaces", "webapp", "container", "entrypoint", "words", "sentry", "limit", "output"],
 )
 def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, str]) -> None:
     """The operator takes the arguments that the chart gives, and understands what was meant."""
@@ -272,7 +273,40 @@ def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, s
 )
 def test_sentry_is_set_up_by_its_own_variables(values: Body, env: list[Body] | None) -> None:
     """A Secret wins over a DSN in the values, and what is given by hand over all."""
-    assert container(render(values=values)).get("env") == env
+    given = container(render(values={"output": "None", **values})).get("env")
+    assert given == env
+
+
+def test_how_far_output_was_told_is_kept_where_a_crash_leaves_it() -> None:
+    """In a volume of the pod, the only thing that can be written; where no output is told there is none."""
+    objects = render()
+    assert {"name": "XDG_STATE_HOME", "value": "/state"} in container(objects)["env"]
+    assert container(objects)["volumeMounts"] == [{"name": "state", "mountPath": "/state"}]
+    pod = find(objects, "Deployment")["spec"]["template"]["spec"]
+    assert [one["emptyDir"] for one in pod["volumes"]] == [{"sizeLimit": "64Mi"}]
+    silent = find(render(values={"output": "None"}), "Deployment")["spec"]["template"]["spec"]
+    assert not {"volumes"} & silent.keys()
+    assert not {"volumeMounts", "env"} & silent["containers"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "reads"),
+    [
+        ({}, True),
+        ({"output": "Failures"}, True),
+        ({"output": "None"}, False),
+        ({"output": "None", "sentry.dsn": "https://k@s.example/1"}, True),
+        ({"output": "None", "sentry.namespaceSecrets": True}, True),
+    ],
+)
+def test_logs_may_be_read_only_where_somebody_wants_them(values: Body, reads: bool) -> None:
+    """The operator's log or Sentry; and the operator knows it."""
+    objects = render(values=values)
+    granted = rights(find(objects, "ClusterRole", "ops-crontabber")["rules"])
+    assert (Right("", "pods/log", "get") in granted) is reads
+    flags = dict(arg.removeprefix("--").split("=", 1) for arg in container(objects)["args"][1:])
+    env = {one["name"]: one.get("value") or "" for one in container(objects).get("env") or []}
+    assert Settings.read(flags, env).reads_logs is reads
 
 
 def test_probes_ask_the_port_that_is_served() -> None:
