@@ -281,7 +281,7 @@ class Inquiry:
         Raises ApiError; a few times also where only a log can't be read.
         """
         read = await self.read_pods(resource.owner, run, memory)
-        memory.unread = 0
+        memory.unread_logs = 0
         self._listener.inspected(resource, run, read.pods, read.outputs, read.evidence)
         outdated = sorted(filter(_has_failed, read.pods), key=_created)[:-1]
         memory.inspected[run.uid] = Inspected(
@@ -311,8 +311,8 @@ class Inquiry:
         try:
             output = await self._cluster.read_log(namespace, pod["metadata"]["name"], container, LOG_LINES)
         except ApiError as error:
-            if error.transient and memory is not None and memory.unread < READ_TRIES:
-                memory.unread += 1
+            if error.transient and memory is not None and memory.unread_logs < READ_TRIES:
+                memory.unread_logs += 1
                 raise
             logger.info(
                 "The output of pod %s/%s can't be read: %s", namespace, pod["metadata"]["name"], error

@@ -96,7 +96,7 @@ class Memory:
     taken_names: set[str] = field(default_factory=set)
     inspected: dict[str, Inspected] = field(default_factory=dict)
     """By the Job's uid."""
-    unread: int = 0
+    unread_logs: int = 0
     """How often in a row the log of a failed pod could not be read."""
     refusal: Refusal | None = None
     verified: str = ""
