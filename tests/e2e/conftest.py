@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.installed import TIMEOUT_SECONDS, Chart, api_of, bed_of
 from tests.e2e.sites import WORK, Site, site
 from tests.integration.conftest import NEVER_LOGGED, bed, pytest_configure, pytest_pyfunc_call
+from tests.integration.operator_process import without_output
 from tests.integration.side_by_side import Stage, is_side_by_side
 from tests.integration.testbed import Testbed
 
@@ -92,7 +93,7 @@ def chart(place: Site) -> Iterator[Chart]:
     made = Chart(place)
     made.install()
     yield made
-    log = made.log_tail()
+    log = without_output(made.log_tail())
     assert not [line for line in log.splitlines() if any(words in line for words in NEVER_LOGGED)], log
     ended = [pod["status"]["containerStatuses"][0]["restartCount"] for pod in made.pods()]
     assert not any(ended), made.describe()

@@ -25,6 +25,11 @@ ENDS_WITHIN_SECONDS = 20.0
 LOG_TAIL_LINES = 60
 
 
+def without_output(log: str) -> str:
+    """Return what an operator logged itself, without what commands printed."""
+    return "".join(line for line in log.splitlines(keepends=True) if OUTPUT not in line)
+
+
 class Operator(Protocol):
     """An operator, wherever it runs."""
 
@@ -131,7 +136,7 @@ class OperatorProcess:
 
     def own_log(self) -> str:
         """Return what it logged itself, without what commands printed."""
-        return "".join(line for line in self.log().splitlines(keepends=True) if OUTPUT not in line)
+        return without_output(self.log())
 
     def log_tail(self) -> str:
         """Return the end of its log."""
