@@ -29,7 +29,7 @@ from crontabber_operator.times import format_time
 logger = logging.getLogger(__name__)
 
 START_SECONDS: Final = 10.0
-"""So long a pod that the Job does not call ready is waited for, before it is looked at all the same."""
+"""So long a pod that does not run, as far as the Job shows, is left alone before it is looked at again."""
 AGAIN_SECONDS: Final = 2.0
 """So long the end of a container is waited for whose output has ended."""
 DRAIN_SECONDS: Final = 5.0
@@ -42,7 +42,7 @@ LONGEST_DELAY_SECONDS: Final = 15.0
 GIVE_UP_SECONDS: Final = 600.0
 """So long the output of a run that has ended is tried to be read; until then its pods are kept."""
 LINES_A_TURN: Final = 50
-"""After so many lines the operator's other work has its turn."""
+"""After so many lines, of all followers together, the operator's other work has its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Around:
     """Outputs that are followed at once; who finds none free reads what there is, now and then."""
     reads: asyncio.Semaphore
     """Requests that end by themselves. First come, first served."""
+    turn: asyncio.Lock
+    """Who has lines to tell waits for it, now and then."""
     pause_seconds: Callable[[], float]
     """How long to wait between such reads."""
     wake: Callable[[Key], None]
@@ -138,7 +140,7 @@ class Follower:
                 continue  # yet; and if it will, the Job shows that
             name, container = progress.container_of(pod)
             if container is Container.WAITING:
-                pauses.append(AGAIN_SECONDS)
+                pauses.append(START_SECONDS)
             elif container is Container.NEVER:
                 self.mark = replace(progress.begin(pod, self.mark), stage=Stage.POD)
                 self._keep(around)
@@ -226,12 +228,13 @@ class Follower:
         count = 0
         async with contextlib.aclosing(stream):
             async for chunk in stream:
+                await _turn(around)
                 for line in reader.feed(chunk):
                     tell_output(fields, line)
                     self._mark(around, self.mark.at(reader.position))
                     count += 1
                     if count % LINES_A_TURN == 0:
-                        await asyncio.sleep(0)
+                        await _turn(around)
         if to_the_end:
             for line in reader.end():
                 tell_output(fields, line)
@@ -286,6 +289,12 @@ class Follower:
         self.mark = replace(self.mark, stage=Stage.RUN)
         self._keep(around)
         self._rest(around)
+
+
+async def _turn(around: Around) -> None:
+    """Let the operator's other work go on: a hundred chatty commands are not to be told at a stretch."""
+    async with around.turn:
+        await asyncio.sleep(0)
 
 
 def _shown(run: Run) -> tuple[object, ...]:

@@ -169,6 +169,7 @@ class Following(Listener):
                 marks=Marks(folder / "output" if folder is not None else None),
                 streams=asyncio.Semaphore(FOLLOWED_AT_ONCE),
                 reads=asyncio.Semaphore(READ_AT_ONCE),
+                turn=asyncio.Lock(),
                 pause_seconds=lambda: max(AGAIN_SECONDS, len(self._tasks) / READS_A_SECOND),
                 wake=self._wake,
             )
