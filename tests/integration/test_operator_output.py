@@ -338,7 +338,7 @@ def test_an_api_server_that_is_restarted_interrupts_nothing(own: OwnOperators, c
 
 
 def test_ten_megabytes_take_no_memory(own: OwnOperators) -> None:
-    """A hundred thousand lines, printed as fast as can be, and again: all are told, and the operator stays as it was."""
+    """A hundred thousand lines, printed as fast as can be, again and again: all are told in the same memory."""
     bed = own.bed
     operator = own.start()
     process = psutil.Process(operator.pid)
