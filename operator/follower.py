@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from crontabber_operator import output_progress as progress
+from crontabber_operator.batches import pod_nonce, read_marker
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.logs import tell_output
 from crontabber_operator.models import Output
 from crontabber_operator.observed import Run
-from crontabber_operator.output_lines import SECOND, LineReader
+from crontabber_operator.output_lines import SECOND, Line, LineReader, Position
 from crontabber_operator.output_marks import Marks
-from crontabber_operator.output_progress import Container, Mark, Pod, Stage
+from crontabber_operator.output_progress import NOBODY, Container, Mark, Pod, Stage
 from crontabber_operator.store import Key
 from crontabber_operator.times import format_time
 
@@ -79,6 +80,8 @@ class Follower:
         self._vanished = False
         self._waited = False
         self._limit: asyncio.Timeout | None = None
+        self._nonce: str | None = None
+        """Of a pod that runs many slots: by what its runner's own lines are known."""
         self._failing_since: float | None = None
 
     def see(self, run: Run, wanted: Output) -> None:
@@ -215,7 +218,7 @@ class Follower:
     ) -> None:
         told = self.mark.position
         reader = LineReader(told)
-        fields = self._fields(pod, attempt)
+        self._nonce = pod_nonce(pod)
         stream = around.cluster.stream_log(
             self.key.namespace,
             pod["metadata"]["name"],
@@ -230,29 +233,36 @@ class Follower:
             async for chunk in stream:
                 await _turn(around)
                 for line in reader.feed(chunk):
-                    tell_output(fields, line)
-                    self._mark(around, self.mark.at(reader.position))
+                    self._tell(around, pod, attempt, line, reader.position)
                     count += 1
                     if count % LINES_A_TURN == 0:
                         await _turn(around)
         if to_the_end:
             for line in reader.end():
-                tell_output(fields, line)
-                self._mark(around, self.mark.at(reader.position))
+                self._tell(around, pod, attempt, line, reader.position)
+
+    def _tell(self, around: Around, pod: Pod, attempt: int, line: Line, position: Position) -> None:
+        marker = None if self._nonce is None else read_marker(line.text, self._nonce)
+        if (
+            marker is not None
+        ):  # a line of the batch's runner, perhaps behind one that the command did not end
+            line = line._replace(text=marker.before)
+        if marker is None or marker.before:
+            tell_output(self._fields(pod, attempt), line)
+        self.mark = self.mark.at(position)
+        if marker is not None and marker.slot is not None:
+            self.mark = replace(self.mark, slot=format_time(marker.slot))
+        around.marks.write(self.run.uid, self.mark)
 
     def _fields(self, pod: Pod, attempt: int) -> dict[str, Any]:
         return {
             "job": self.key.name,
             "command": progress.command_of(pod),
             "namespace": self.key.namespace,
-            "slot": format_time(self.run.slot),
+            "slot": format_time(self.run.slot) if self.mark.slot == NOBODY else self.mark.slot,
             "attempt": attempt,
             "pod": pod["metadata"]["name"],
         }
-
-    def _mark(self, around: Around, mark: Mark) -> None:
-        self.mark = mark
-        around.marks.write(self.run.uid, mark)
 
     def _keep(self, around: Around) -> None:
         if not self._vanished:

@@ -159,7 +159,7 @@ class Inquiry:
         claim = resource.status.ongoing
         run = next((one for one in runs if claim is not None and one.uid == claim.uid), None)
         batch = memory.batch
-        if run is None or run.through == run.slot or not run.running:
+        if run is None or run.through == run.slot or not run.running or not self._reads_logs:
             memory.batch = None
             return
         if batch is None or batch.uid != run.uid:

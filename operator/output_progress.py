@@ -45,17 +45,19 @@ class Mark:
     """Its creationTimestamp, which sorts as text. While no pod was begun: what ended up to then was told before."""
     position: Position = NOTHING
     stage: Stage = Stage.READING
+    slot: str = NOBODY
+    """Of a pod that runs many slots: the one that was printing."""
 
     def written(self) -> str:
         """Write it as one line."""
-        return f"{self.pod} {self.created} {self.position.nanoseconds} {self.position.lines} {self.stage}"
+        return f"{self.pod} {self.created} {self.position.nanoseconds} {self.position.lines} {self.stage} {self.slot}"
 
     @classmethod
     def read(cls, text: str) -> Self | None:
         """Read it again; None for anything else."""
         try:
-            pod, created, nanoseconds, count, stage = text.split()
-            return cls(pod, created, Position(int(nanoseconds), int(count)), Stage(stage))
+            pod, born, nanoseconds, count, stage, slot = text.split()
+            return cls(pod, born, Position(int(nanoseconds), int(count)), Stage(stage), slot)
         except ValueError:
             return None
 
@@ -67,7 +69,7 @@ class Mark:
 
     def at(self, position: Position) -> Mark:
         """Return the mark behind a further line of the same pod."""
-        return Mark(self.pod, self.created, position, self.stage)
+        return Mark(self.pod, self.created, position, self.stage, self.slot)
 
     def reaches(self, other: Mark) -> bool:
         """Tell whether it is at least as far as another mark of the same run."""

@@ -267,6 +267,47 @@ def test_lines_are_told_as_they_are_printed_and_the_rest_when_the_container_has_
     play(scene)
 
 
+def test_in_a_batch_each_line_has_the_slot_that_printed_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the runner says about its slots is not told; the next operator knows which of them it was."""
+
+    def said() -> list[tuple[str, str]]:
+        told = [one.told for one in caplog.records if one.name == OUTPUT]  # type: ignore[attr-defined]
+        return [(one.fields["slot"][11:13], one.line.text) for one in told]
+
+    async def scene() -> None:
+        node = Node()
+        desk = Desk(node, tmp_path)
+        node.start("u1", "a")
+        node.pods["a"]["metadata"]["annotations"] = {"crontabber.dev/batch": '{"nonce": "abc", "slots": []}'}
+        desk.look(run(through=SLOT + timedelta(hours=1)))
+        node.prints("a", "starts", "crontabber[abc] slot 2026-11-24T08:00:00Z begins", "one")
+        node.prints("a", "halfcrontabber[abc] slot 2026-11-24T08:00:00Z succeeded in 0.014 s")
+        node.prints(
+            "a", "crontabber[abc] slot 2026-11-24T09:00:00Z begins", "two", "crontabber[xyz] slot x begins"
+        )
+        await until(lambda: len(said()) == 5)
+        await desk.following.close()
+        node.prints("a", "three")
+        node.ends("a")
+        desk = Desk(node, tmp_path)
+        desk.look(over(run()))
+        await until(lambda: not desk.following.needs(over(run())))
+        await desk.following.close()
+
+    with caplog.at_level(logging.INFO):
+        play(scene)
+    assert said() == [
+        ("08", "starts"),
+        ("08", "one"),
+        ("08", "half"),
+        ("09", "two"),
+        ("09", "crontabber[xyz] slot x begins"),
+        ("09", "three"),
+    ]
+
+
 def test_who_was_told_to_wait_is_told_when_it_may_be_removed(tmp_path: Path, lines: list[str]) -> None:
     """And only then."""
 
@@ -491,7 +532,7 @@ def test_the_next_operator_goes_on_where_the_last_one_ended(
         await until(lambda: not second.following.needs(over(run())))
         assert lines == [f"a: {number}" for number in range(60)]
         await asyncio.sleep(0.05)
-        assert node.marked["job-u1"].endswith(" run")
+        assert " run " in node.marked["job-u1"]
         await second.following.close()
         third = Desk(node, tmp_path / "third")
         third.record(over(run()))

@@ -118,6 +118,7 @@ marks = st.builds(
     ),
     position=st.builds(Position, st.integers(0, 2**62), st.integers(0, 10**6)),
     stage=st.sampled_from(Stage),
+    slot=st.sampled_from([NOBODY, "2026-11-24T08:00:00Z"]),
 )
 
 
@@ -130,7 +131,8 @@ def test_a_mark_is_read_as_it_was_written(mark: Mark) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "a b c d e", "a b 1 2 elsewhere", "a b 1 2 reading more", "\0" * 160]
+    "text",
+    ["", "x", "a b c d e", "a b 1 2 elsewhere", "a b 1 2 reading - more", "a b 1 2 reading", "\0" * 160],
 )
 def test_what_is_no_mark_is_none(text: str) -> None:
     """A file that was cut off, an annotation that a person wrote."""
