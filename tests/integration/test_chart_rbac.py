@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.integration.chart_release import (
     write_kubeconfig,
 )
 from tests.integration.operator_process import OperatorProcess
-from tests.integration.testbed import PREFIX, Api, ApiError, Body, Testbed, before, now, written
+from tests.integration.testbed import Api, ApiError, Body, Testbed, before, now, written
 
 pytestmark = pytest.mark.timeout(900)  # helm may have to be built first
 
@@ -200,12 +201,15 @@ def roll_out(bed: Testbed, name: str) -> None:
 def say_nonsense(bed: Testbed, name: str) -> None:
     """Give the same command that can't be done twice."""
     bed.job(name)
-    for _ in range(2):
+    for answers in (1, 2):
         bed.annotate(name, reset="nonsense")
-        bed.wait(
-            lambda: f"{PREFIX}reset" not in (bed.resource(name)["metadata"].get("annotations") or {}),
-            "the command was taken up",
-        )
+        # The same command again, before the first is answered, is the first.
+        bed.wait(partial(_refused_so_often, bed, name, answers), "the command was answered")
+
+
+def _refused_so_often(bed: Testbed, name: str, answers: int) -> bool:
+    records = bed.status(name).get("lastCommands") or []
+    return [one["result"].startswith("Refused") for one in records] == [True] * answers
 
 
 PROVOKED: dict[Right, Callable[[Testbed, str], None]] = {
