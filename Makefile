@@ -13,6 +13,8 @@ COMMAND ?=
 JOBS    ?=
 ARGS    ?=
 
+CYCLONEDX := 7.5.0
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -83,6 +85,12 @@ chart: $(STAMP) ## Write what the chart takes from elsewhere: its CRD, its READM
 .PHONY: wheel
 wheel: $(STAMP) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
+
+.PHONY: sbom
+sbom: ## List what the operator is made of (CycloneDX) in build/sbom.cdx.json
+	@test -x build/sbom/bin/cyclonedx-py || { $(PYTHON3) -m venv build/sbom && build/sbom/bin/pip install --quiet cyclonedx-bom==$(CYCLONEDX); }
+	build/sbom/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --short-PURLs \
+	  --output-reproducible --validate --of JSON -o build/sbom.cdx.json
 
 .PHONY: binaries
 binaries: $(STAMP) ## Build etcd, kube-apiserver, kube-controller-manager and kubectl, once (5 minutes)

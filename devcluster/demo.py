@@ -233,7 +233,8 @@ def _follow(cluster: Cluster, project: Project) -> None:
             behind = _find_condition(state, "CaughtUp") or {}
             if behind.get("reason") == "Retrying" and behind["message"] != waiting:
                 waiting = behind["message"]
-                print(f"  … later slots are held back: {waiting}")
+                print(f"  … later slots are held back: {waiting}\n\n$ kubectl get crontabberjobs")
+                print(f"{_indented(cluster.kubectl('get', 'crontabberjobs'))}\n")
             if shown and status.get("missed") == 0:
                 newest = status["history"][0]["job"]
                 print(f"\nWhat the newest of them printed:\n$ kubectl logs job/{newest}")

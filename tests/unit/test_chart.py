@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from crontabber_operator import serve
+from crontabber_operator.crd import spec_schema
 from crontabber_operator.models import GROUP, KIND, VERSION
 from crontabber_operator.settings import Settings
 from crontabber_operator.variables import expand
@@ -509,6 +510,31 @@ def test_jobs_of_values_take_defaults_and_may_differ() -> None:
     assert hourly["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
+def test_a_job_of_values_may_say_no_to_a_default() -> None:
+    """false, 0 and an empty list are values too; a field of the job replaces the default as a whole."""
+    defaults = {
+        "frequency": "1d",
+        "suspend": True,
+        "managePy": ["x"],
+        "webapp": {"name": "site", "container": "a"},
+    }
+    spec = {"command": "a", "suspend": False, "managePy": [], "retryLimit": 0, "webapp": {"name": "other"}}
+    objects = render(
+        API, values={"jobDefaults": defaults, "jobs": {"a": {"spec": spec}, "b": {"spec": {"command": "b"}}}}
+    )
+    assert find(objects, KIND, "a")["spec"] == {"frequency": "1d", **spec}
+    assert find(objects, KIND, "b")["spec"] == {**defaults, "command": "b"}
+
+
+def test_schema_knows_the_fields_of_a_job() -> None:
+    """The API server would drop a misspelt one in silence: Helm doesn't ask it to be strict."""
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    known = schema["definitions"]["jobSpec"]["properties"]
+    assert {name: part["type"] for name, part in spec_schema()["properties"].items()} == {
+        name: part["type"] for name, part in known.items()
+    }
+
+
 def test_jobs_of_values_before_the_crd_are_refused_with_the_way_out() -> None:
     """Helm can't create objects of a kind that comes with the same release: it is said, and not left out in silence."""
     with pytest.raises(HelmError, match="Install the release without jobs first, then upgrade it with them"):
@@ -573,6 +599,10 @@ def test_helm_test_runs_where_the_operator_serves(watched: list[str], namespace:
         ("networkPolicy.apiServerCIDRs", ["10.0.0.1"]),
         ("commandPolicy.validationActions", ["Refuse"]),
         ("jobs", {"a": {"specs": {}}}),
+        ("jobs", {"a": {"spec": {"command": "a", "frequncy": "1d"}}}),
+        ("jobs", {"a": {"spec": {"command": "a", "time": 5}}}),
+        ("jobDefaults", {"webap": {"name": "a"}}),
+        ("jobDefaults", {"webapp": {"nam": "a"}}),
         ("jobs", {"A": {"spec": {}}}),
         ("jobs", {"a" * 49: {"spec": {}}}),
         ("nodeSelector", {"a": True}),

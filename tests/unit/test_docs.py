@@ -24,6 +24,7 @@ from crontabber_operator.crd import spec_schema
 from crontabber_operator.exposition import JOB_FAMILIES
 from crontabber_operator.metrics import Metrics
 from crontabber_operator.models import GROUP, KIND, VERSION, ConditionType, Spec, State
+from crontabber_operator.old_jobs import KEYS
 from crontabber_operator.pod_starts import UNSCHEDULED_FOR, cannot_start
 from crontabber_operator.settings import PREFIX
 from crontabber_operator.store import Key, Store
@@ -171,6 +172,12 @@ def test_configuration_names_each_setting(capsys: pytest.CaptureFixture[str]) ->
     for flag in shown:
         variable = PREFIX + flag[2:].upper().replace("-", "_")
         assert any(f"`{flag}" in row and f"`{variable}`" in row for row in rows), flag
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_key_of_old_jobs_has_its_new_form(key: str) -> None:
+    """In the table of the page for those who move."""
+    assert re.search(rf"^\| `{key}`.* \| .*`", text_of("docs/migrating.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("word", [*State, *ConditionType])
