@@ -6,6 +6,7 @@ What it says of a run is tried where it is written; here is what can be checked 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import shlex
 import subprocess
@@ -184,6 +185,28 @@ def test_each_key_of_old_jobs_has_its_new_form(key: str) -> None:
 def test_states_and_conditions_are_explained(word: str) -> None:
     """A person who sees one finds it on the page for people on call."""
     assert f"`{word}`" in text_of("docs/on-call.md")
+
+
+def reasons() -> Iterator[tuple[str, str]]:
+    """Yield what the operator gives as the reason of a condition or Event, where it stands as it is, and the module."""
+    for module in sorted((ROOT / "operator").glob("*.py")):
+        for call in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Name)
+                and call.func.id in ("Hold", "Unavailable", "Telling")
+                and call.args
+                and isinstance(call.args[0], ast.Constant)
+            ):
+                yield module.name, str(call.args[0].value)
+
+
+def test_reasons_are_explained() -> None:
+    """A person on call finds each on the page for people on call."""
+    shown = list(reasons())
+    assert len(shown) > 20
+    text = text_of("docs/on-call.md")
+    assert [one for one in shown if f"`{one[1]}`" not in text] == []
 
 
 def test_versions_are_those_that_are_tested() -> None:
