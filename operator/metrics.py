@@ -24,7 +24,7 @@ from prometheus_client import (
 
 from crontabber_operator.cluster import ApiError
 from crontabber_operator.exposition import Counts, JobSample, exposition
-from crontabber_operator.figures import Figures, figures_of
+from crontabber_operator.known_figures import KnownFigures
 from crontabber_operator.listening import Listener
 from crontabber_operator.models import InvalidSpec, Status
 from crontabber_operator.observed import Run
@@ -39,12 +39,11 @@ PASS_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60)
 class Metrics(Listener):
     """The metrics of one operator."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, figures: KnownFigures, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._clock = clock
         self._counts: dict[Key, Counts] = {}
-        self._figures: dict[Key, tuple[Resource, Figures]] = {}
-        """Counting slots is what takes long; how many are due changes with the resource or at the next slot."""
+        self._figures = figures
         self._failing: set[Key] = set()
         self._registry = registry = CollectorRegistry()
         # They double the series, for what Prometheus finds out by itself.
@@ -108,7 +107,6 @@ class Metrics(Listener):
     def forgotten(self, key: Key) -> None:
         """Tell no more of a resource."""
         self._counts.pop(key, None)
-        self._figures.pop(key, None)
         self._failing.discard(key)
 
     # --- What is told ------------------------------------------------------------------------------------
@@ -121,24 +119,13 @@ class Metrics(Listener):
             resource = self._store.resource(key)
             if resource is not None:
                 samples.append(
-                    JobSample.of(resource, self._figures_of(resource, now), self._counts_of(resource))
+                    JobSample.of(resource, self._figures.of(resource, now), self._counts_of(resource))
                 )
             if number % SLICE_JOBS == 0:
                 yield b""
         for lines in exposition(samples, now):
             yield lines.encode()
         yield generate_latest(self._registry)
-
-    def _figures_of(self, resource: Resource, now: datetime) -> Figures | None:
-        if isinstance(resource.spec, InvalidSpec):
-            return None
-        key = Key.of(resource.owner)
-        known = self._figures.get(key)
-        if known is not None and known[0] is resource and known[1].hold_at(now):
-            return known[1]
-        figures = figures_of(resource.job(), now)
-        self._figures[key] = (resource, figures)
-        return figures
 
     def _counts_of(self, resource: Resource) -> Counts:
         key = Key.of(resource.owner)

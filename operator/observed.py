@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
@@ -17,6 +17,7 @@ from crontabber_operator.models import Result, Spec, Status
 from crontabber_operator.schedule import Slots
 
 SECOND = timedelta(seconds=1)
+_EARLIEST = datetime.min.replace(tzinfo=UTC) + SECOND
 SKEW_MAX = timedelta(minutes=5)
 """No clocks are believed to be further apart: what proves more is a forgery or a mistake."""
 
@@ -321,6 +322,8 @@ class View:
     def is_slot(self, time: datetime) -> bool:
         """Tell whether the schedule, as it is now, has this slot."""
         slots = self.spec.slots
+        if time < _EARLIEST:
+            return False
         # Around an unusual clock change it depends on where one starts which slots there are.
         return slots.newest_until(time) == time or slots.next_after(time - SECOND) == time
 

@@ -5,7 +5,9 @@ Nothing is decided here, and nothing that goes wrong here may reach the operator
 
 from __future__ import annotations
 
+from crontabber_operator.known_figures import KnownFigures
 from crontabber_operator.metrics import CONTENT_TYPE, Metrics
+from crontabber_operator.page import page_application
 from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.serving import Server, metrics_application
 from crontabber_operator.settings import Settings
@@ -16,11 +18,15 @@ class Onlookers:
 
     def __init__(self, settings: Settings, reconciler: Reconciler) -> None:
         self._servers: list[Server] = []
+        store, figures, clock = reconciler.store, KnownFigures(), reconciler.clock
+        reconciler.listeners.add(figures)
         if settings.metrics is not None:
-            metrics = Metrics(reconciler.store, reconciler.clock)
+            metrics = Metrics(store, figures, clock)
             reconciler.listeners.add(metrics)
             application = metrics_application(metrics.text, CONTENT_TYPE)
             self._servers.append(Server("metrics", settings.metrics, application))
+        if settings.page is not None:
+            self._servers.append(Server("page", settings.page, page_application(store, figures, clock)))
 
     async def close(self) -> None:
         """End."""

@@ -28,6 +28,7 @@ FLAGS = (
     "manage-py",
     "health",
     "metrics",
+    "page",
     "log-format",
     "output",
     MAX_RUNS,
@@ -72,6 +73,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--metrics",
         metavar="[HOST]:PORT",
         help=f"serve Prometheus metrics at /metrics here; 'off' for not ({DEFAULT_METRICS})",
+    )
+    parser.add_argument(
+        "--page",
+        metavar="[HOST]:PORT",
+        help="serve a status page for people here, read-only, without login (off)",
     )
     parser.add_argument(
         "--log-format", metavar="FORMAT", help="text; json: one object a line; mozlog: Mozilla's (text)"

@@ -47,6 +47,8 @@ class Settings:
     """For jobs that don't say."""
     health: Address | None = None
     metrics: Address | None = None
+    page: Address | None = None
+    """The status page; None: there is none."""
     log_format: str = "text"
     output: Output = Output.ALL
     """What of the commands' output is logged, where a job doesn't say it."""
@@ -83,6 +85,7 @@ class Settings:
             ),
             health=_address("health", value("health", DEFAULT_HEALTH)),
             metrics=_address("metrics", value("metrics", DEFAULT_METRICS)),
+            page=_address("page", value("page", "off")),
             log_format=_choice("log-format", value("log-format", "text"), FORMATS),
             output=output,
             reads_logs=output is not Output.NONE or sentry_secrets or bool(environment.get("SENTRY_DSN")),

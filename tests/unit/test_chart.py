@@ -49,6 +49,10 @@ EVERYTHING: Body = {
     "metrics.prometheusRule.enabled": True,
     "metrics.prometheusRule.alertLabels": {"team": "web"},
     "metrics.dashboard.enabled": True,
+    "page.enabled": True,
+    "page.service.annotations": {"note": "x"},
+    "page.service.labels": {"x": "y"},
+    "page.allowFrom": [{"podSelector": {"matchLabels": {"app": "login"}}}],
     "serviceAccount.annotations": {"note": "x"},
     "deploymentAnnotations": {"note": "x"},
     "podAnnotations": {"note": "x"},
@@ -399,7 +403,7 @@ def test_metrics_are_served_where_they_are_looked_for() -> None:
     operator = container(objects)
     assert "--metrics=:9090" in operator["args"]
     assert {"name": "metrics", "containerPort": 9090, "protocol": "TCP"} in operator["ports"]
-    service = find(objects, "Service")
+    service = find(objects, "Service", "crontabber-metrics")
     assert service["spec"]["ports"][0]["targetPort"] == "metrics"
     labels = find(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
@@ -416,6 +420,35 @@ def test_without_metrics_none_are_served() -> None:
     assert "--metrics=off" in container(objects)["args"]
     assert [port["name"] for port in container(objects)["ports"]] == ["health"]
     assert "Service" not in kinds(objects)
+
+
+def test_the_page_is_served_where_it_is_looked_for_and_only_for_those_who_are_named() -> None:
+    """Argument, port, Service and NetworkPolicy agree; without names, the policy lets nobody in."""
+    objects = render(API, values={**EVERYTHING, "page.port": 9091})
+    operator = container(objects)
+    assert "--page=:9091" in operator["args"]
+    assert {"name": "page", "containerPort": 9091, "protocol": "TCP"} in operator["ports"]
+    service = find(objects, "Service", "crontabber-page")
+    assert service["spec"]["ports"] == [
+        {"name": "page", "port": 9091, "targetPort": "page", "protocol": "TCP"}
+    ]
+    labels = find(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    rules = find(objects, "NetworkPolicy")["spec"]["ingress"]
+    (rule,) = (one for one in rules if any(port.get("port") == "page" for port in one["ports"]))
+    assert rule["from"] == EVERYTHING["page.allowFrom"]
+    closed = render(values={"page.enabled": True, "networkPolicy.enabled": True})
+    ports = [
+        port["port"] for one in find(closed, "NetworkPolicy")["spec"]["ingress"] for port in one["ports"]
+    ]
+    assert ports == ["health", "metrics"]
+
+
+def test_there_is_no_page_where_none_is_asked_for() -> None:
+    """It shows errors to whoever reaches the port."""
+    objects = render()
+    assert not [one for one in container(objects)["args"] if one.startswith("--page")]
+    assert [port["name"] for port in container(objects)["ports"]] == ["health", "metrics"]
 
 
 # --- Rights ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crontabber_operator.cluster import ApiError
 from crontabber_operator.exposition import JOB_FAMILIES
+from crontabber_operator.known_figures import KnownFigures
 from crontabber_operator.metrics import Metrics
 from crontabber_operator.store import Key, Store
 from tests.go_programs import built
@@ -97,7 +98,7 @@ class Prometheus:
     def start(self, instance: str) -> None:
         """Start an operator."""
         self.stores[instance] = Store()
-        self.metrics[instance] = Metrics(self.stores[instance], lambda: self.now)
+        self.metrics[instance] = Metrics(self.stores[instance], KnownFigures(), lambda: self.now)
 
     def stop(self, instance: str) -> None:
         """End an operator."""

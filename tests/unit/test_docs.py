@@ -23,6 +23,7 @@ from crontabber_operator import cli, plugin, serve
 from crontabber_operator.commands import COMMAND_ID, NAMES
 from crontabber_operator.crd import spec_schema
 from crontabber_operator.exposition import JOB_FAMILIES
+from crontabber_operator.known_figures import KnownFigures
 from crontabber_operator.metrics import Metrics
 from crontabber_operator.models import GROUP, KIND, VERSION, ConditionType, Spec, State
 from crontabber_operator.old_jobs import KEYS
@@ -259,7 +260,7 @@ def test_every_metric_is_told_with_type_and_labels() -> None:
         name: (kind, set(re.findall(r"`(\w+)`", labels)))
         for name, (kind, labels, _) in rows("docs/operations.md", "Metrics").items()
     }
-    metrics = Metrics(Store(), lambda: datetime(2026, 11, 24, tzinfo=UTC))
+    metrics = Metrics(Store(), KnownFigures(), lambda: datetime(2026, 11, 24, tzinfo=UTC))
     metrics.failed(Key("web", "job"), ValueError(), 1.0)
     written = {one.name: (one.type, set(one.labels) - {"namespace", "crontabberjob"}) for one in JOB_FAMILIES}
     for family in text_string_to_metric_families(b"".join(metrics.text()).decode()):

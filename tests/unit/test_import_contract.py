@@ -34,6 +34,7 @@ PURE = (
     "observed",
     "output_lines",
     "output_progress",
+    "page_rows",
     "plain",
     "pod_starts",
     "projection",

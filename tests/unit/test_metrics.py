@@ -11,29 +11,32 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from crontabber_operator import known_figures
 from crontabber_operator.cluster import ApiError
 from crontabber_operator.exposition import JOB_FAMILIES, escaped
+from crontabber_operator.figures import Figures
+from crontabber_operator.known_figures import KnownFigures
 from crontabber_operator.metrics import Metrics
 from crontabber_operator.models import HistoryEntry, Ongoing, Result, Retry, SkippedBy, Spec, State, Status
-from crontabber_operator.observed import Run, RunKind
+from crontabber_operator.observed import Job, Run, RunKind
 from crontabber_operator.store import Key, Resource, Store
 
 NOW = datetime(2026, 11, 24, 11, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SLOT = NOW.replace(minute=0)
-JOB = {"namespace", "crontabberjob"}
+LABELS = {"namespace", "crontabberjob"}
 NAMES = {
-    "crontabber_job_runs_total": JOB | {"result"},
-    "crontabber_job_run_duration_seconds": JOB,
-    "crontabber_job_last_success_timestamp_seconds": JOB,
-    "crontabber_job_next_run_timestamp_seconds": JOB,
-    "crontabber_job_missed_slots": JOB,
-    "crontabber_job_oldest_missed_slot_timestamp_seconds": JOB,
-    "crontabber_job_success_overdue_seconds": JOB,
-    "crontabber_job_skipped_slots_total": JOB | {"reason"},
-    "crontabber_job_consecutive_errors": JOB,
-    "crontabber_job_info": JOB | {"command", "schedule", "mode"},
-    "crontabber_job_state": JOB | {"state"},
+    "crontabber_job_runs_total": LABELS | {"result"},
+    "crontabber_job_run_duration_seconds": LABELS,
+    "crontabber_job_last_success_timestamp_seconds": LABELS,
+    "crontabber_job_next_run_timestamp_seconds": LABELS,
+    "crontabber_job_missed_slots": LABELS,
+    "crontabber_job_oldest_missed_slot_timestamp_seconds": LABELS,
+    "crontabber_job_success_overdue_seconds": LABELS,
+    "crontabber_job_skipped_slots_total": LABELS | {"reason"},
+    "crontabber_job_consecutive_errors": LABELS,
+    "crontabber_job_info": LABELS | {"command", "schedule", "mode"},
+    "crontabber_job_state": LABELS | {"state"},
     "crontabber_release_latency_seconds": set(),
     "crontabber_reconcile_duration_seconds": set(),
     "crontabber_reconcile_errors_total": {"reason"},
@@ -67,7 +70,7 @@ class Bench:
     def __init__(self) -> None:
         self.store = Store()
         self.now = NOW
-        self.metrics = Metrics(self.store, lambda: self.now)
+        self.metrics = Metrics(self.store, KnownFigures(), lambda: self.now)
 
     def put(self, name: str, status: Status | None = None, **more: Any) -> Resource:
         """Show a resource."""
@@ -241,6 +244,26 @@ def test_an_invalid_job_is_told_as_far_as_it_can_be(bench: Bench) -> None:
     assert bench.value("crontabber_job_missed_slots") is None
     assert bench.value("crontabber_job_success_overdue_seconds") is None
     assert bench.value("crontabber_job_info", command="", schedule='a "quoted"\\one', mode="") == 1
+
+
+def test_a_job_that_can_not_be_counted_hides_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is a defect, so it is logged; the scrape goes on."""
+    real = known_figures.figures_of
+
+    def counted(job: Job, now: datetime) -> Figures:
+        if job.name == "bad":
+            raise OverflowError(job.name)
+        return real(job, now)
+
+    monkeypatch.setattr(known_figures, "figures_of", counted)
+    bench.put("bad")
+    bench.put("job")
+    assert bench.value("crontabber_job_missed_slots", "bad") is None
+    assert bench.value("crontabber_job_consecutive_errors", "bad") == 0
+    assert bench.value("crontabber_job_missed_slots") is not None
+    assert "web/bad" in caplog.text
 
 
 def test_labels_are_escaped() -> None:

@@ -48,7 +48,9 @@ def test_the_wheel_holds_the_whole_package_under_its_import_name(wheel: Path) ->
     """Every module of operator/ and the data beside it, as crontabber_operator, and no folder `operator`."""
     with zipfile.ZipFile(wheel) as archive:
         shipped = set(archive.namelist())
-    expected = {f"crontabber_{name}" for name in tracked("operator/*.py", "operator/*.json")}
+    expected = {
+        f"crontabber_{name}" for name in tracked("operator/*.py", "operator/*.json", "operator/page.*")
+    }
     assert expected <= shipped
     assert not any(name.startswith("operator/") for name in shipped)
 
