@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -74,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit for --help and for arguments that can't be used, as argparse does.
     """
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["operator"]:
+        # kopf listens to signals later; process 1 of a container would not even be ended by this one.
+        signal.signal(signal.SIGTERM, _end)
     if words[:1] == ["__complete"]:  # what the shell's completion asks
         return import_module("crontabber_operator.completion").complete("crontabber", words[1:])  # type: ignore[no-any-return]
     arguments = _parse(words)
@@ -86,6 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_BROKEN_PIPE
     return code
+
+
+def _end(*_: object) -> NoReturn:
+    """End the process at once: an exception could be raised, and lost, in a callback of the import system."""
+    os._exit(0)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -37,6 +37,7 @@ TIMEOUT_SECONDS = 30.0
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+LEASES = "coordination.k8s.io/v1"
 PAGE_SIZE = 500
 POD_EVENTS_MAX = 50
 
@@ -82,6 +83,10 @@ class Cluster:
         self.clock = ServerClock()
         """The API server's."""
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self.may_write: Callable[[], bool] = lambda: True
+        """Asked right before each request that changes anything."""
+        self.wrote: Callable[[Body], None] = lambda _: None
+        """Told of each object that was created or changed, as the API server now has it."""
 
     @classmethod
     async def connect(cls) -> Cluster:
@@ -277,6 +282,29 @@ class Cluster:
         found = await self._request("GET", f"{_path('v1', namespace, 'events')}?{urlencode(query)}")
         return list(found.get("items") or [])
 
+    # --- Leases ------------------------------------------------------------------------------------------
+
+    async def find_lease(self, namespace: str, name: str) -> Body | None:
+        """Read a Lease, None where there is none."""
+        try:
+            return await self._request("GET", _path(LEASES, namespace, "leases", name))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def create_lease(self, namespace: str, name: str, spec: Manifest) -> Body:
+        """Create a Lease; its name is the guard."""
+        lease = {"apiVersion": LEASES, "kind": "Lease", "metadata": {"name": name}, "spec": spec}
+        return await self._request("POST", _path(LEASES, namespace, "leases"), lease)
+
+    async def change_lease(
+        self, namespace: str, name: str, resource_version: str, change: Mapping[str, object]
+    ) -> Body:
+        """Change fields of a Lease's spec (None removes one), if it is at this resourceVersion."""
+        patch = {"metadata": {"resourceVersion": resource_version}, "spec": change}
+        return await self._request("PATCH", _path(LEASES, namespace, "leases", name), patch, MERGE_PATCH)
+
     # --- Secrets -----------------------------------------------------------------------------------------
 
     async def get_secret(self, namespace: str, name: str) -> Body:
@@ -314,6 +342,12 @@ class Cluster:
                 raise
             return False
         return any(one.get("name") == PLURAL for one in found.get("resources") or [])
+
+    async def may(self, verb: str, resource: str) -> bool:
+        """Tell whether the operator has a right on a kind of the core API, for the whole cluster."""
+        review = {"spec": {"resourceAttributes": {"verb": verb, "resource": resource}}}
+        found = await self._request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(found["status"].get("allowed"))
 
     async def ask_time(self) -> None:
         """Have the API server answer anything: its clock is read from each answer."""
@@ -354,6 +388,8 @@ class Cluster:
             raise ApiError(0, "BadResponse", f"{method} {path}: the answer is not JSON") from error
         if not isinstance(parsed, dict):
             raise ApiError(0, "BadResponse", f"{method} {path}: the answer is not an object")
+        if method in ("POST", "PATCH"):
+            self.wrote(parsed)
         return parsed
 
     async def _send(
@@ -369,6 +405,8 @@ class Cluster:
             path += f"{'&' if '?' in path else '?'}fieldManager={FIELD_MANAGER}"
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": MANAGER}
         async with self._slots:
+            if method != "GET" and not self.may_write():
+                raise ApiError(0, "NotLeading", f"{method} {path}: not sent, as another operator may lead")
             sent = self.clock.stopwatch()
             try:
                 await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)

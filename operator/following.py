@@ -58,6 +58,16 @@ class Following(Listener):
 
     # --- What is heard -----------------------------------------------------------------------------------
 
+    def leading(self, leads: bool) -> None:
+        """Follow only while this operator decides: two must not tell the same."""
+        self._closing = not leads
+        if leads:
+            self._followers.clear()
+            self._uids.clear()
+        else:
+            for task in self._tasks:
+                task.cancel()
+
     def looked(self, resource: Resource, runs: Sequence[Run]) -> None:
         """Begin with the runs that there is something to tell of; let the others know what has changed."""
         key = Key.of(resource.owner)

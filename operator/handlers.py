@@ -8,8 +8,10 @@ from half a picture after a start. The index functions return nothing, so that k
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,17 +19,20 @@ from typing import Any
 import kopf
 
 from crontabber_operator.cluster import Cluster
+from crontabber_operator.elector import Elector, place_of
 from crontabber_operator.following import Following
+from crontabber_operator.health import Health
 from crontabber_operator.manifests import JOB_LABEL
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.onlookers import Onlookers
-from crontabber_operator.presence import guard_watch, wait_until_served
+from crontabber_operator.presence import guard_watch, may_list_namespaces, not_watched, wait_until_served
 from crontabber_operator.projection import owner_name
 from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.reporting import Reporting
 from crontabber_operator.server_clock import keep
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Kind
+from crontabber_operator.watching import Watching
 
 logger = logging.getLogger(__name__)
 
@@ -47,32 +52,65 @@ CONNECT_SECONDS = 10.0
 class Operator:
     """What runs between kopf's start-up and its end."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, health: Health, for_lease: Cluster) -> None:
+        """`for_lease`: a connection of its own, so that a renewal never waits."""
         self.cluster = cluster
+        self.health = health
+        self._for_lease = for_lease
         self.reconciler = Reconciler(cluster, settings)
         self.reporting = Reporting(cluster, settings, self.reconciler.store, self.reconciler.inquiry)
         self.following = Following(cluster, settings, self.reconciler.wake)
         for listener in (self.reporting, self.following):
             self.reconciler.listeners.add(listener)
+        self.watching = Watching(self.reconciler.store)
+        cluster.wrote = self.watching.wrote
+        self.elector: Elector | None = None
+        if settings.leader_election:
+            place = place_of(settings.lease)
+            self.elector = Elector(for_lease, place, self.reconciler.lead, self.reconciler.follow)
+            cluster.may_write = self.elector.may_write
+        health.unready = self._unready
+        health.standing["election"] = self._standing
         self.onlookers = Onlookers(settings, self.reconciler)
         self.task = asyncio.create_task(self._run(), name="reconciler")
         self.task.add_done_callback(self._ended)
 
     async def _run(self) -> None:
+        if self.elector is None:
+            self.reconciler.lead()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.reconciler.run())
             group.create_task(guard_watch(self.cluster))
+            group.create_task(self.health.run(self._seems_wrong, self.cluster.serves_resource))
+            if self.elector is not None:
+                group.create_task(self.elector.run())
             group.create_task(keep(self.cluster.clock, self.cluster.ask_time))
 
     async def stop(self) -> None:
-        """End the passes and close the connections."""
+        """End the passes, let another operator lead, and close the connections."""
         self.task.cancel()
         await asyncio.wait({self.task})  # what it may have ended with is logged already
-        await self.reconciler.stop()
+        await self.reconciler.follow()
         await self.following.close()
+        if self.elector is not None:
+            await self.elector.give_back()
         await self.reporting.close()
         await self.onlookers.close()
         await self.cluster.close()
+        await self._for_lease.close()
+        await self.health.close()
+
+    def _seems_wrong(self) -> list[str]:
+        return self.reconciler.seems_wrong() + self.watching.seems_wrong()
+
+    def _unready(self) -> str:
+        missing = not_watched((RESOURCE, JOBS, CRONJOBS, DEPLOYMENTS))
+        if missing:
+            return f"not watched yet: {', '.join(missing)}"
+        return self.elector.trouble if self.elector is not None and self.elector.is_refused else ""
+
+    def _standing(self) -> str:
+        return self.elector.standing if self.elector is not None else "off"
 
     @staticmethod
     def _ended(task: asyncio.Task[None]) -> None:
@@ -102,10 +140,25 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.persistence.finalizer = f"{GROUP}/unused"
     for kind in (JOBS, CRONJOBS):
         settings.watching.label_selectors[kind] = JOB_LABEL
-    ours = memo if isinstance(memo, Settings) else Settings.read({})
-    cluster = await Cluster.connect()
-    await wait_until_served(cluster)
-    _running = Operator(cluster, ours)
+    # kopf has --liveness of its own; there, ours are served only where they are asked for.
+    ours = (
+        memo
+        if isinstance(memo, Settings)
+        else Settings.read({"health": os.environ.get("CRONTABBER_HEALTH", "off")})
+    )
+    async with contextlib.AsyncExitStack() as unless_started:
+        health = Health()
+        unless_started.push_async_callback(health.close)
+        if ours.health is not None:
+            await health.serve(ours.health)
+        cluster = await Cluster.connect()
+        unless_started.push_async_callback(cluster.close)
+        await wait_until_served(cluster)
+        if not settings.peering.clusterwide and not await may_list_namespaces(cluster):
+            # kopf would be refused for a minute before it does without. It can't follow what it may not list.
+            settings.scanning.disabled = True
+        _running = Operator(cluster, ours, health, await Cluster.connect())
+        unless_started.pop_all()
 
 
 @kopf.on.cleanup()
@@ -119,11 +172,12 @@ async def stop(**_: Any) -> None:
             task.cancel()
 
 
-@kopf.on.probe(id="reconciler", errors=kopf.ErrorsMode.PERMANENT)
-async def reconciler_works(**_: Any) -> str:
-    """Tell whether decisions are being made, not only whether the process lives."""
-    if _operator().task.done():
-        raise kopf.PermanentError("the reconciler ended")
+@kopf.on.probe(id="operator", errors=kopf.ErrorsMode.PERMANENT)
+async def works(**_: Any) -> str:
+    """Tell kopf's own --liveness what /healthz tells."""
+    failures = _operator().health.failures()
+    if failures:
+        raise kopf.PermanentError("; ".join(failures))
     return "ok"
 
 
@@ -171,7 +225,9 @@ async def remember_cronjob(body: kopf.Body, **_: Any) -> None:
 @told
 async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A CrontabberJob was made, changed or deleted."""
-    reconciler = _operator().reconciler
+    operator = _operator()
+    operator.watching.saw(body)
+    reconciler = operator.reconciler
     key = _place(body)
     if type == "DELETED":
         reconciler.store.drop_resource(key, body["metadata"]["uid"])
@@ -184,7 +240,9 @@ async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # 
 @told
 async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A Job of a CrontabberJob was made, changed or deleted."""
-    reconciler = _operator().reconciler
+    operator = _operator()
+    operator.watching.saw(body)
+    reconciler = operator.reconciler
     key = Key(body["metadata"]["namespace"], owner_name(body) or "")
     if type == "DELETED":
         reconciler.store.drop_job(key, body["metadata"]["uid"])
@@ -197,7 +255,9 @@ async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa:
 @told
 async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A CronJob of a CrontabberJob was made, changed or deleted."""
-    reconciler = _operator().reconciler
+    operator = _operator()
+    operator.watching.saw(body)
+    reconciler = operator.reconciler
     key = _place(body)
     if type == "DELETED":
         reconciler.store.drop_cronjob(key, body["metadata"]["uid"])

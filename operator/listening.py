@@ -23,6 +23,9 @@ Pods = Sequence[Mapping[str, Any]]
 class Listener:
     """Hears everything and minds nothing; override what is of interest."""
 
+    def leading(self, leads: bool) -> None:
+        """This operator decides from now on, or does not any more; until the first of these it doesn't."""
+
     def passed(self, key: Key, seconds: float) -> None:
         """One pass over a resource ended well; `seconds` is what it took."""
 
@@ -63,6 +66,10 @@ class Listeners(Listener):
     def add(self, listener: Listener) -> None:
         """Tell this one too from now on."""
         self._listeners.append(listener)
+
+    def leading(self, leads: bool) -> None:
+        """Pass it on."""
+        self._tell("leading", leads)
 
     def passed(self, key: Key, seconds: float) -> None:
         """Pass it on."""

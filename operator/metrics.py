@@ -45,6 +45,7 @@ class Metrics(Listener):
         self._counts: dict[Key, Counts] = {}
         self._figures = figures
         self._failing: set[Key] = set()
+        self._leads = False
         self._registry = registry = CollectorRegistry()
         # They double the series, for what Prometheus finds out by itself.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -79,8 +80,21 @@ class Metrics(Listener):
             registry=registry,
         )
         failing.set_function(lambda: len(self._failing))
+        leader = Gauge(
+            "crontabber_operator_leader",
+            "1 where this operator decides, and tells of jobs; 0 where it stands by.",
+            registry=registry,
+        )
+        leader.set_function(lambda: int(self._leads))
 
     # --- What is heard -----------------------------------------------------------------------------------
+
+    def leading(self, leads: bool) -> None:
+        """Tell of jobs only where this operator decides: two must not tell of the same."""
+        self._leads = leads
+        if not leads:
+            self._counts.clear()
+            self._failing.clear()
 
     def passed(self, key: Key, seconds: float) -> None:
         """Count a look."""
@@ -115,7 +129,7 @@ class Metrics(Listener):
         """Write all metrics, in slices between which others may work; an empty one is only a pause."""
         now = self._clock()
         samples: list[JobSample] = []
-        for number, key in enumerate(self._store.keys(), start=1):
+        for number, key in enumerate(self._store.keys() if self._leads else (), start=1):
             resource = self._store.resource(key)
             if resource is not None:
                 samples.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.models import GROUP, PLURAL, VERSION
@@ -20,9 +21,10 @@ UNREACHABLE_MAX = 30
 LOOK_SECONDS = 2.0
 MISSED_LOOKS = 10
 """A stream that is made anew is away for a moment."""
-STREAM = f"pause-waiter for {PLURAL}.{VERSION}.{GROUP}"
-"""How kopf calls a task that lives as long as it watches the resource."""
-OTHER_STREAM = "pause-waiter for jobs.v1.batch"
+_STREAM = "pause-waiter for "
+"""How kopf calls a task that lives as long as it watches a kind."""
+STREAM = f"{_STREAM}{PLURAL}.{VERSION}.{GROUP}"
+OTHER_STREAM = f"{_STREAM}jobs.v1.batch"
 """Without this one either, there is no namespace to watch."""
 
 
@@ -56,6 +58,25 @@ async def wait_until_served(cluster: Cluster) -> None:
         # Behind a load balancer another API server may come to know it a moment later.
         await asyncio.sleep(WAIT_SECONDS)
         logger.info("The CRD is installed")
+
+
+def not_watched(kinds: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Return those of some kinds (group, version, plural) that kopf doesn't watch at this moment."""
+    names = [task.get_name() for task in asyncio.all_tasks()]
+    return [
+        plural
+        for group, version, plural in kinds
+        if not any(name.startswith(f"{_STREAM}{plural}.{version}.{group}") for name in names)
+    ]
+
+
+async def may_list_namespaces(cluster: Cluster) -> bool:
+    """Tell whether the operator has this right; without an answer it is taken to have it."""
+    try:
+        return await cluster.may("list", "namespaces")
+    except ApiError as error:
+        logger.info("Whether namespaces may be listed can't be told: %s", error)
+        return True
 
 
 async def guard_watch(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ import logging
 import random
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import filterfalse
 
 from crontabber_operator import bookkeeping, commands
@@ -43,6 +43,11 @@ STEPS_MAX = 200
 """More steps without a rest mean that two parties undo each other's work."""
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 120.0
+PASS_SECONDS = 300.0
+"""A pass takes milliseconds, and with an API server that doesn't answer minutes at most."""
+TICKER_LATE = timedelta(minutes=1)
+AT_ONCE = 50
+"""Of all resources so many are looked at before anything else has its turn."""
 CHECK_CONFLICT = timedelta(seconds=15)
 """So often a CronJob that isn't ours is looked up: it isn't watched."""
 
@@ -65,7 +70,8 @@ class Reconciler:
         self.store = Store()
         self.templates = Templates(cluster)
         self.listeners = Listeners()
-        self._neighbours = Neighbours(self.store, settings.max_concurrent_runs_per_namespace, clock)
+        self._limit = settings.max_concurrent_runs_per_namespace
+        self._neighbours = Neighbours(self.store, self._limit, clock)
         self._cluster = cluster
         self.clock = clock
         """What the time is: the API server's."""
@@ -79,7 +85,12 @@ class Reconciler:
         self._memory: dict[Key, Memory] = {}
         self._working: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
-        self._stopping = False
+        self._since: dict[Key, float] = {}
+        """When the passes that go on began, by the loop's clock."""
+        self._leads = False
+        self._has_picture = False
+        """The first wake-up comes when all kinds were listed."""
+        self._taking_over: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -88,21 +99,61 @@ class Reconciler:
             group.create_task(self._recorder.run(), name="recorder")
             group.create_task(self.sweeper.run(), name="sweeper")
 
-    async def stop(self) -> None:
-        """End all passes; each write is a whole, so any moment is as good."""
-        self._stopping = True
-        for task in list(self._working.values()):
+    def lead(self) -> None:
+        """Decide from now on, first of all what is known already; until then it is only remembered."""
+        self._leads = True
+        self.listeners.leading(True)
+        if self._has_picture:
+            self._taking_over = asyncio.create_task(self._take_over(), name="take-over")
+
+    async def follow(self) -> None:
+        """Decide nothing any more, and end all passes; each write is a whole, so any moment is as good."""
+        if not self._leads:
+            return
+        self._leads = False
+        tasks = [*self._working.values(), *([self._taking_over] if self._taking_over is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._working.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # Who leads meanwhile changes what was kept in mind; what could not be read is still to be read.
+        self._memory = {key: Memory(unread=True) for key, memory in self._memory.items() if memory.unread}
+        self._ticker.clear()
+        self._neighbours = Neighbours(self.store, self._limit, self.clock)
+        self.listeners.leading(False)
+
+    async def _take_over(self) -> None:
+        """Look at all resources, first at those whose next run is nearest; let others work in between."""
+        for count, key in enumerate(sorted({*self.store.keys(), *self._memory}, key=self._urgency)):
+            if count % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            self.wake(key)
+
+    def _urgency(self, key: Key) -> datetime:
+        resource = self.store.resource(key)
+        known = resource.status.next_run_time if resource is not None else None
+        return known or datetime.min.replace(tzinfo=UTC)
 
     def wake(self, key: Key) -> None:
         """Look at this resource soon; however often it is said meanwhile, one pass follows."""
-        if self._stopping:
+        self._has_picture = True
+        if not self._leads:
+            if self.store.resource(key) is None and key not in self._memory:
+                self.forget(key)
             return
         if key in self._working:
             self._again.add(key)
             return
         self._working[key] = asyncio.create_task(self._work(key), name=f"{key.namespace}/{key.name}")
+
+    def seems_wrong(self) -> list[str]:
+        """Return what looks as if no decisions were made any more."""
+        found = []
+        oldest = min(self._since.items(), key=lambda item: item[1], default=None)
+        if oldest is not None and asyncio.get_running_loop().time() - oldest[1] > PASS_SECONDS:
+            found.append(f"the pass over {oldest[0].namespace}/{oldest[0].name} does not end")
+        if self._ticker.is_late(TICKER_LATE):
+            found.append("nobody is woken in time")
+        return found
 
     def forget(self, key: Key) -> None:
         """The resource is gone; what it owned, the garbage collector removes."""
@@ -145,6 +196,7 @@ class Reconciler:
 
     async def _among_neighbours(self, key: Key, memory: Memory) -> None:
         failed = True
+        self._since[key] = asyncio.get_running_loop().time()
         self._neighbours.begins(key)
         try:
             if memory.unread:
@@ -153,6 +205,7 @@ class Reconciler:
             await self._pass(key, memory)
             failed = False
         finally:
+            self._since.pop(key, None)
             for other in self._neighbours.rests(key, failed=failed):
                 self.wake(other)
 

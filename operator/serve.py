@@ -12,11 +12,11 @@ import kopf
 from crontabber_operator import logs
 from crontabber_operator.settings import (
     DEFAULT_HEALTH,
+    DEFAULT_LEASE,
     DEFAULT_MANAGE_PY,
     DEFAULT_METRICS,
     DEFAULT_WEBAPP,
     MAX_RUNS,
-    Address,
     SettingError,
     Settings,
 )
@@ -32,6 +32,8 @@ FLAGS = (
     "log-format",
     "output",
     MAX_RUNS,
+    "leader-election",
+    "lease",
     "sentry-crons",
     "sentry-secrets",
 )
@@ -67,7 +69,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"what comes before the command where jobs don't say; '': the image's entrypoint ({DEFAULT_MANAGE_PY})",
     )
     parser.add_argument(
-        "--health", metavar="[HOST]:PORT", help=f"serve /healthz here; 'off' for not ({DEFAULT_HEALTH})"
+        "--health",
+        metavar="[HOST]:PORT",
+        help=f"serve /healthz and /readyz here; 'off' for not ({DEFAULT_HEALTH})",
     )
     parser.add_argument(
         "--metrics",
@@ -104,6 +108,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="on|off",
         help="use the DSN in a namespace's Secret crontabber-sentry for its jobs (on)",
     )
+    parser.add_argument(
+        "--leader-election",
+        nargs="?",
+        const="on",
+        metavar="on|off",
+        help="of several operators only the one that holds the Lease decides; the others stand by (off)",
+    )
+    parser.add_argument(
+        "--lease",
+        metavar="[NAMESPACE/]NAME",
+        help=f"the Lease that they share ({DEFAULT_LEASE}, where the operator runs)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -126,11 +142,5 @@ def run(arguments: argparse.Namespace) -> int:
         memo=settings,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
-        liveness_endpoint=_url(settings.health) if settings.health is not None else None,
     )
     return 0
-
-
-def _url(address: Address) -> str:
-    host = address.host or "0.0.0.0"  # noqa: S104 - a pod's probes come from outside of it
-    return f"http://{f'[{host}]' if ':' in host else host}:{address.port}/healthz"

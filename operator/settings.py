@@ -20,8 +20,10 @@ PREFIX = "CRONTABBER_"
 DEFAULT_WEBAPP = "deployment/webapp"
 DEFAULT_MANAGE_PY = shlex.join(DEFAULT_COMMAND_PREFIX)
 DEFAULT_HEALTH = ":8082"
+DEFAULT_LEASE = "crontabber"
 DEFAULT_METRICS = ":8080"
 _ON, _OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0", "")
+_OBJECT_NAME = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 MAX_RUNS = "max-concurrent-runs-per-namespace"
 
 
@@ -60,6 +62,10 @@ class Settings:
     """Read a namespace's own DSN from its Secret."""
     max_concurrent_runs_per_namespace: int | None = None
     """None: any number."""
+    leader_election: bool = False
+    """Decide only while holding the Lease."""
+    lease: str = DEFAULT_LEASE
+    """`[NAMESPACE/]NAME`."""
 
     @classmethod
     def read(cls, flags: Mapping[str, str | None], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -92,6 +98,8 @@ class Settings:
             sentry_crons=_switch("sentry-crons", value("sentry-crons", "off")),
             sentry_secrets=sentry_secrets,
             max_concurrent_runs_per_namespace=_limit(MAX_RUNS, value(MAX_RUNS, "")),
+            leader_election=_switch("leader-election", value("leader-election", "off")),
+            lease=_object_name("lease", value("lease", DEFAULT_LEASE)),
         )
 
 
@@ -117,6 +125,13 @@ def words(flag: str, text: str) -> tuple[str, ...]:
     except ValueError as error:
         message = f"--{flag} takes words quoted as for a shell, not {text!r}: {error}"
         raise SettingError(message) from error
+
+
+def _object_name(flag: str, text: str) -> str:
+    if not _OBJECT_NAME.fullmatch(text):
+        message = f"--{flag} takes NAME or NAMESPACE/NAME in small letters, digits, '-' and '.', not {text!r}"
+        raise SettingError(message)
+    return text
 
 
 def _address(flag: str, text: str) -> Address | None:

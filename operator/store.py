@@ -127,6 +127,19 @@ class Store:
         known = self._cronjobs.get(Key(owner.namespace, owner.name))
         return None if known is None else replace(known.seen, ours=owner.uid in known.owners)
 
+    def version(self, kind: Kind, key: Key, uid: str) -> int:
+        """Return the resourceVersion that is known of an object; 0 where it isn't known."""
+        found: Resource | _KnownCronJob | _KnownRun | None
+        if kind is Kind.RESOURCE:
+            resource = self._resources.get(key)
+            found = resource if resource is not None and resource.owner.uid == uid else None
+        elif kind is Kind.CRONJOB:
+            cronjob = self._cronjobs.get(key)
+            found = cronjob if cronjob is not None and cronjob.seen.uid == uid else None
+        else:
+            found = self._runs.get(key, {}).get(uid)
+        return found.version if found is not None else 0
+
     def occupied(self, namespace: str) -> Mapping[Key, str | None]:
         """Return the resources of a namespace that run (admission.py), each with its concurrencyGroup.
 

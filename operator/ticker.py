@@ -48,6 +48,15 @@ class Ticker(Generic[Key]):
             self._count = len(self._heap)
             heapq.heapify(self._heap)
 
+    def clear(self) -> None:
+        """Remove all times."""
+        self._times.clear()
+        self._heap.clear()
+
+    def is_late(self, by: timedelta) -> bool:
+        """Tell whether a key should have been woken so long ago."""
+        return bool(self._heap) and self._clock() - self._heap[0][0] > by
+
     def _wake_all(self) -> None:
         keys = list(self._times)
         self._times.clear()

@@ -24,6 +24,11 @@
 {{- end }}
 {{- end }}
 
+{{- /* The Role for the Lease. It may be in a namespace that has the operator's own Role, too. */}}
+{{- define "crontabber.leaseRole" -}}
+{{- printf "%s-lease" (include "crontabber.fullname" . | trunc 57 | trimSuffix "-") }}
+{{- end }}
+
 {{- define "crontabber.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "crontabber.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -84,6 +89,13 @@ app.kubernetes.io/part-of: crontabber
 {{- if ne .Values.output "None" }}
 - name: XDG_STATE_HOME
   value: /state
+{{- end }}
+{{- if .Values.leaderElection.enabled }}
+# What it writes into the Lease.
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
 {{- end }}
 {{- with .Values.sentry }}
 {{- if .existingSecret.name }}

@@ -140,8 +140,9 @@ def _process() -> Iterator[Site]:
         else:
             cluster = stack.enter_context(Cluster.start(f"e2e-{os.getpid()}", images=images))
         # Pods share this machine's ports.
+        # Pods share this machine's ports: there can be one operator at a time.
         health, metrics = free_ports(2)
-        values = (f"--set=health.port={health},metrics.port={metrics}",)
+        values = (f"--set=health.port={health},metrics.port={metrics},strategy.type=Recreate",)
         yield Site(cluster, "pods that are local processes", runs_containers=False, chart_values=values)
 
 

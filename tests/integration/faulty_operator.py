@@ -1,9 +1,12 @@
 """The operator with a crash in it: `kopf run -m faulty_operator`. For tests only.
 
-OPERATOR_FAULT is `<point>:<before|after>[:<which>[:stop|raise]]`: at the n-th write (from 1) of that kind the process
-kills itself, before the request is sent or after it was answered; with `stop` it only stops (SIGSTOP), as a
-process does whose machine was paused, and the test lets it go on when the world has changed; with `raise` something
-goes wrong that nobody expects. `none`: no fault.
+OPERATOR_FAULT is `<point>:<before|after>[:<which>[:stop|raise|hang|block]]`: at the n-th write (from 1) of that
+kind the process kills itself, before the request is sent or after it was answered. With `stop` it only stops (SIGSTOP),
+as a process does whose machine was paused, and the test lets it go on when all is different; with `raise` something
+goes wrong that nobody expects; with `hang` the pass never goes on, with `block` nothing does. `none`: no fault. `deaf`:
+the watches are not heard; `clock`: nobody is woken by time; `ended`: nor is anything else, as the ticker has ended.
+HEALTH_LASTS_SECONDS, HEALTH_ECHO_SECONDS, HEALTH_STUCK_SECONDS, HEALTH_TICKER_SECONDS: after so long a probe fails.
+OPERATOR_USURPS=on: it takes the Lease whoever holds it, and always believes that it leads.
 OPERATOR_FIRST_LISTING_SECONDS shortens the time after the start in which listings are the first ones.
 OPERATOR_FOLLOWED_AT_ONCE lowers the number of outputs that are followed at once.
 """
@@ -13,14 +16,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import crontabber_operator.handlers  # noqa: F401 - registers with kopf
-from crontabber_operator import following, sweeper
+from crontabber_operator import following, health, reconciler, sweeper, watching
 from crontabber_operator.cluster import Cluster
+from crontabber_operator.election import Watch
+from crontabber_operator.elector import Elector
 from crontabber_operator.manifests import RUN_NOW
+from crontabber_operator.ticker import Ticker
+from crontabber_operator.watching import Watching
 
 Status = Mapping[str, Any]
 _seen: set[str] = set()
@@ -94,6 +102,10 @@ def _install(fault: str) -> None:
         strikes = count == which
         if strikes:
             count += 1
+        if strikes and rest[1:] == ["hang"]:
+            await asyncio.Event().wait()
+        if strikes and rest[1:] == ["block"]:
+            threading.Event().wait()
         if strikes and raises:
             raise RuntimeError("an unexpected fault")
         if strikes and when == "before":
@@ -107,9 +119,41 @@ def _install(fault: str) -> None:
     setattr(Cluster, name, faulty)
 
 
-if os.environ["OPERATOR_FAULT"] != "none":
+async def _for_ever(_: object) -> None:
+    await asyncio.Event().wait()
+
+
+async def _ends(_: object) -> None:
+    raise RuntimeError("the ticker has a fault")
+
+
+WHOLE: dict[str, tuple[type, str, Callable[..., Any]]] = {
+    "deaf": (Watching, "saw", _always),
+    "clock": (Ticker, "run", _for_ever),
+    "ended": (Ticker, "run", _ends),
+}
+"""Faults that are there from the start."""
+TIMES: dict[str, Callable[[float], None]] = {
+    "HEALTH_LASTS_SECONDS": lambda seconds: setattr(health, "LASTS_SECONDS", seconds),
+    "HEALTH_ECHO_SECONDS": lambda seconds: setattr(watching, "ECHO_SECONDS", seconds),
+    "HEALTH_STUCK_SECONDS": lambda seconds: setattr(reconciler, "PASS_SECONDS", seconds),
+    "HEALTH_TICKER_SECONDS": lambda seconds: setattr(reconciler, "TICKER_LATE", timedelta(seconds=seconds)),
+    "OPERATOR_FIRST_LISTING_SECONDS": lambda seconds: setattr(
+        sweeper, "FIRST_LISTING", timedelta(seconds=seconds)
+    ),
+}
+
+if os.environ["OPERATOR_FAULT"] in WHOLE:
+    setattr(*WHOLE[os.environ["OPERATOR_FAULT"]])
+elif os.environ["OPERATOR_FAULT"] != "none":
     _install(os.environ["OPERATOR_FAULT"])
 if "OPERATOR_FOLLOWED_AT_ONCE" in os.environ:
     following.FOLLOWED_AT_ONCE = int(os.environ["OPERATOR_FOLLOWED_AT_ONCE"])  # type: ignore[misc]
-if "OPERATOR_FIRST_LISTING_SECONDS" in os.environ:
-    sweeper.FIRST_LISTING = timedelta(seconds=float(os.environ["OPERATOR_FIRST_LISTING_SECONDS"]))
+for variable, shorten in TIMES.items():
+    if variable in os.environ:
+        shorten(float(os.environ[variable]))
+        health.LOOK_SECONDS = 1.0
+if os.environ.get("OPERATOR_USURPS") == "on":
+    setattr(Watch, "may_take", _always)  # noqa: B010 - mypy knows that it is a method
+    setattr(Elector, "may_write", _always)  # noqa: B010
+    setattr(Elector, "_is_lost", lambda _: False)  # noqa: B010

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -51,15 +52,20 @@ class Release:
     """The chart's release in the namespace `ops`."""
 
     def __init__(self, cluster: Cluster) -> None:
-        """Choose ports for the probes and metrics: pods share this machine's."""
+        """Choose ports for probes and metrics: pods share this machine's, so there can be one operator at a time."""
         self.cluster = cluster
         health, metrics = free_ports(2)
-        self.fixed = f"--set=health.port={health},metrics.port={metrics}"
+        self.fixed = f"--set=health.port={health},metrics.port={metrics},strategy.type=Recreate"
 
     def do(self, what: str, *arguments: str) -> str:
         """Install or upgrade, and wait until the operator is ready. Raises HelmError."""
         given = ("crontabber", str(CHART), "--namespace", INSTALL, self.fixed, "--wait", "--timeout=120s")
         return helm(what, *given, *arguments, kubeconfig=self.cluster.kubeconfig)
+
+    def rollback(self, revision: int) -> str:
+        """Go back to a revision, and wait until the operator is ready. Raises HelmError."""
+        given = ("crontabber", str(revision), "--namespace", INSTALL, "--wait", "--timeout=120s")
+        return helm("rollback", *given, kubeconfig=self.cluster.kubeconfig)
 
     def test(self) -> str:
         """Run `helm test`. Raises HelmError."""
@@ -115,6 +121,100 @@ def test_installed_tried_upgraded_and_removed_without_a_loss(release: Release, b
     release.do("install")
     bed.annotate("chain", mark_success=before(bed.missed_slots(1)))
     bed.wait(lambda: len(bed.good("chain")) == 9, f"the books go on\n{release.log()}")
+
+
+class EveryState:
+    """A job in each state, and what must be true of it however the operator comes and goes."""
+
+    def __init__(self, bed: Testbed) -> None:
+        """Make them."""
+        self.bed = bed
+        slots = bed.missed_slots(4)
+        for name in ("plain", "gated", "chain"):
+            bed.control(name, hold=True)
+        for name in ("retrying", "exhausted"):
+            bed.control(name, failures=99)
+        bed.job("waiting")
+        bed.job("plain", annotations={"mark-success": before(slots[-1:])})
+        self._miss("gated", 1)
+        self._miss("chain", 4)
+        self._miss("retrying", 2, retryDelaySeconds=3600, retryMaxDelaySeconds=3600)
+        self._miss("exhausted", 2, retryLimit=0)
+        self._miss("suspended", 2, suspend=True)
+        bed.job("invalid", timeZone="Europe/Atlantis")
+
+    def _miss(self, name: str, count: int, **spec: Any) -> None:
+        slots = self.bed.missed_slots(count)
+        self.bed.job(name, backfill=True, annotations={"mark-success": before(slots)}, **spec)
+
+    STATES: ClassVar = {
+        "waiting": "Waiting",
+        "plain": "Running",
+        "gated": "Running",
+        "chain": "CatchingUp",
+        "retrying": "Retrying",
+        "exhausted": "RetriesExhausted",
+        "suspended": "Suspended",
+        "invalid": "Invalid",
+    }
+
+    def wait(self) -> dict[str, Body]:
+        """Wait until each is in its state; return the statuses."""
+        for name in ("plain", "gated", "chain"):
+            self.bed.wait_running(name)
+        return {name: self.bed.wait_status(name, state=state) for name, state in self.STATES.items()}
+
+    def runs(self) -> dict[str, int]:
+        """Return how often each command was started."""
+        return {name: count for name in self.STATES if (count := len(self.bed.runs(name)))}
+
+
+def test_jobs_in_every_state_survive_upgrade_rollback_and_removal(release: Release, bed: Testbed) -> None:
+    """Nothing is lost, nothing runs twice; what is deleted without the operator is gone; the rest goes on with it."""
+    release.do("install")
+    jobs = EveryState(bed)
+    states = jobs.wait()
+    started = {"plain": 1, "gated": 1, "chain": 1, "retrying": 1, "exhausted": 1}
+    assert jobs.runs() == started
+    release.do("upgrade", "--set=log.format=json,podLabels.release=second")
+    release.rollback(1)
+    release.do("upgrade", "--set=log.format=json")
+    bed.job("made-after")
+    bed.wait_ready("made-after")  # the newest operator is at work
+    assert jobs.wait() == states
+    assert jobs.runs() == started
+
+    for name in ("plain", "gated", "chain"):
+        bed.control(name)
+    bed.wait(lambda: len(bed.good("chain")) == 4 and bed.good("plain") and bed.good("gated"), "they end well")
+    for name in ("plain", "gated", "chain"):
+        bed.wait_status(name, state="Waiting", missed=0)
+    done = started | {"chain": 4}
+    assert jobs.runs() == done
+
+    bed.control("gated", hold=True)
+    bed.annotate("gated", mark_success=before(bed.missed_slots(1)))
+    bed.wait_running("gated", 2)
+    release.uninstall()
+    for name in set(jobs.STATES) - {"chain", "exhausted"}:
+        bed.delete("crontabberjobs", name)
+        bed.wait(lambda name=name: bed.find("crontabberjobs", name) is None, f"{name} is gone")
+    bed.wait(
+        lambda: (
+            {one["metadata"]["name"] for one in bed.objects("cronjobs")}
+            == {"chain", "exhausted", "made-after"}
+        ),
+        "what was made for them is gone",
+    )
+    bed.control("gated")
+    bed.control("exhausted")
+    bed.annotate("chain", mark_success=before(bed.missed_slots(2)))
+    bed.annotate("exhausted", mark_success=before(bed.missed_slots(1)))
+    release.do("install")
+    bed.wait(lambda: len(bed.good("chain")) == 6, f"it goes on\n{release.log()}")
+    bed.wait_status("exhausted", state="Waiting", missed=0)
+    assert jobs.runs() == done | {"gated": 2, "chain": 6, "exhausted": 2}
+    assert not any(run.overlapped for name in jobs.STATES for run in bed.runs(name))
 
 
 def test_jobs_of_values_come_with_an_upgrade_and_keep_their_books(release: Release, bed: Testbed) -> None:

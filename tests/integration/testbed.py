@@ -42,6 +42,7 @@ PATHS = {
     "resourcequotas": "/api/v1",
     "configmaps": "/api/v1",
     "secrets": "/api/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
 }
 OURS = ("devcluster-", "kind-crontabber-e2e")
 """How the contexts of clusters begin that tests may touch."""

@@ -138,6 +138,8 @@ def test_by_default_there_is_what_it_takes_and_no_more() -> None:
         "ClusterRoleBinding",
         "CustomResourceDefinition",
         "Deployment",
+        "Role",
+        "RoleBinding",
         "Service",
         "ServiceAccount",
     ]
@@ -232,8 +234,12 @@ def test_crd_outlives_the_release_unless_told_otherwise() -> None:
         ),
         ({"maxConcurrentRunsPerNamespace": 5}, {"max-concurrent-runs-per-namespace": "5"}),
         ({"output": "None", "log.format": "mozlog"}, {"output": "None", "log-format": "mozlog"}),
+        ({"leaderElection.enabled": False}, {"leader-election": "off", "lease": "crontabber"}),
     ],
-    ids=["default", "namespaces", "webapp", "container", "entrypoint", "words", "sentry", "limit", "output"],
+    ids=[
+        *("default", "namespaces", "webapp", "container", "entrypoint", "words", "sentry", "limit"),
+        *("output", "alone"),
+    ],
 )
 def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, str]) -> None:
     """The operator takes the arguments that the chart gives, and understands what was meant."""
@@ -244,7 +250,8 @@ def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, s
     flags = {name: given[name.replace("-", "_")] for name in serve.FLAGS}
     if flags["namespace"] is not None:
         flags["namespace"] = ",".join(flags["namespace"])
-    assert Settings.read(flags, {}) == Settings.read({"sentry-secrets": "off", **expected}, {})
+    always = {"sentry-secrets": "off", "leader-election": "on", "lease": "ops/crontabber"}
+    assert Settings.read(flags, {}) == Settings.read({**always, **expected}, {})
 
 
 @pytest.mark.parametrize(
@@ -278,7 +285,8 @@ def test_arguments_are_those_of_the_operator(values: Body, expected: dict[str, s
 )
 def test_sentry_is_set_up_by_its_own_variables(values: Body, env: list[Body] | None) -> None:
     """A Secret wins over a DSN in the values, and what is given by hand over all."""
-    given = container(render(values={"output": "None", **values})).get("env")
+    without = {"output": "None", "leaderElection.enabled": False}
+    given = container(render(values={**without, **values})).get("env")
     assert given == env
 
 
@@ -289,7 +297,8 @@ def test_how_far_output_was_told_is_kept_where_a_crash_leaves_it() -> None:
     assert container(objects)["volumeMounts"] == [{"name": "state", "mountPath": "/state"}]
     pod = find(objects, "Deployment")["spec"]["template"]["spec"]
     assert [one["emptyDir"] for one in pod["volumes"]] == [{"sizeLimit": "64Mi"}]
-    silent = find(render(values={"output": "None"}), "Deployment")["spec"]["template"]["spec"]
+    without = {"output": "None", "leaderElection.enabled": False}
+    silent = find(render(values=without), "Deployment")["spec"]["template"]["spec"]
     assert not {"volumes"} & silent.keys()
     assert not {"volumeMounts", "env"} & silent["containers"][0].keys()
 
@@ -320,7 +329,8 @@ def test_probes_ask_the_port_that_is_served() -> None:
     assert "--health=:9999" in operator["args"]
     assert {"name": "health", "containerPort": 9999, "protocol": "TCP"} in operator["ports"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert operator[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+        path = "/readyz" if probe == "readinessProbe" else "/healthz"
+        assert operator[probe]["httpGet"] == {"path": path, "port": "health"}
 
 
 @pytest.mark.parametrize(
@@ -458,14 +468,68 @@ def test_namespaced_mode_has_a_role_in_each_namespace_and_nothing_for_the_cluste
     """The same rights as cluster-wide, less the CRDs', in the named namespaces only."""
     objects = render(values={"watchNamespaces": ["a", "b"], "rbac.userRoles": False})
     assert not {"ClusterRole", "ClusterRoleBinding"} & set(kinds(objects))
-    roles = [one for one in objects if one["kind"] == "Role" and not is_hook(one)]
+    roles = [one for one in objects if one["kind"] == "Role" and not is_hook(one) and not is_for_lease(one)]
     assert [one["metadata"]["namespace"] for one in roles] == ["a", "b"]
     whole = rights(find(render(), "ClusterRole", "ops-crontabber")["rules"])
     for role in roles:
         assert rights(role["rules"]) == {one for one in whole if one.resource != "customresourcedefinitions"}
     bindings = [one for one in objects if one["kind"] == "RoleBinding" and not is_hook(one)]
     subject = {"kind": "ServiceAccount", "name": "crontabber", "namespace": "ops"}
-    assert [one["subjects"] for one in bindings] == [[subject], [subject]]
+    assert [one["subjects"] for one in bindings] == [[subject], [subject], [subject]]
+
+
+def is_for_lease(one: Body) -> bool:
+    """Tell whether a Role is the one for leader election."""
+    return bool(one["metadata"]["name"] == "crontabber-lease")
+
+
+@pytest.mark.parametrize("watched", [[], ["ops"]], ids=["cluster-wide", "namespaced"])
+def test_the_lease_is_the_releases_own(watched: list[str]) -> None:
+    """Two releases in a namespace have a Lease each; the operator may touch no other."""
+    objects = render(values={"fullnameOverride": "x", "watchNamespaces": watched})
+    assert "--leader-election=on" in container(objects)["args"]
+    assert "--lease=ops/x" in container(objects)["args"]
+    assert "POD_NAME" in [one["name"] for one in container(objects)["env"]]
+    role = find(objects, "Role", "x-lease")
+    assert role["metadata"]["namespace"] == "ops"
+    group = "coordination.k8s.io"
+    assert rights(role["rules"]) == {
+        Right(group, "leases", "get", "x"),
+        Right(group, "leases", "patch", "x"),
+        Right(group, "leases", "create"),
+    }
+    assert find(objects, "RoleBinding", "x-lease")["roleRef"]["name"] == "x-lease"
+
+
+def test_without_election_there_is_nothing_of_it() -> None:
+    """Neither arguments nor rights."""
+    objects = render(values={"leaderElection.enabled": False})
+    assert not [one for one in container(objects)["args"] if "lease" in one or "leader" in one]
+    assert not [one for one in objects if "lease" in one["metadata"]["name"].split("-")]
+
+
+def test_a_new_operator_stands_by_before_the_old_one_ends() -> None:
+    """Unless the strategy is changed; what belongs to another one is dropped, as the API server refuses it."""
+    strategy = find(render(), "Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    recreated = render(values={"strategy.type": "Recreate"})
+    assert find(recreated, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_several_operators_are_spread_over_nodes() -> None:
+    """Where nothing else is said, and without holding anything back."""
+
+    def spread(**values: Any) -> Any:
+        return find(render(values=values), "Deployment")["spec"]["template"]["spec"].get(
+            "topologySpreadConstraints"
+        )
+
+    assert spread() is None
+    (constraint,) = spread(replicaCount=2)
+    assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "crontabber"
+    own = [{"maxSkew": 2}]
+    assert spread(replicaCount=2, topologySpreadConstraints=own) == own
 
 
 SENTRY = [{"sentry.dsn": "https://k@s/1"}, {"sentry.existingSecret.name": "x"}]
@@ -596,7 +660,8 @@ def test_helm_test_runs_where_the_operator_serves(watched: list[str], namespace:
     ("key", "value"),
     [
         ("replicas", 1),
-        ("replicaCount", 2),
+        ("replicaCount", 10),
+        ("leaderElection.lease", "x"),
         ("replicaCount", "1"),
         ("image.pullpolicy", "Always"),
         ("image.pullPolicy", "always"),

@@ -99,6 +99,7 @@ class Prometheus:
         """Start an operator."""
         self.stores[instance] = Store()
         self.metrics[instance] = Metrics(self.stores[instance], KnownFigures(), lambda: self.now)
+        self.metrics[instance].leading(True)
 
     def stop(self, instance: str) -> None:
         """End an operator."""

@@ -25,6 +25,8 @@ PURE = (
     "cron_text",
     "cron_walk",
     "decision",
+    "echoes",
+    "election",
     "exposition",
     "failures",
     "figures",

@@ -42,6 +42,7 @@ NAMES = {
     "crontabber_reconcile_errors_total": {"reason"},
     "crontabber_reconcile_failing_resources": set(),
     "crontabber_operator_info": {"version"},
+    "crontabber_operator_leader": set(),
 }
 """The contract: users' alerts and dashboards are made of these."""
 
@@ -71,6 +72,7 @@ class Bench:
         self.store = Store()
         self.now = NOW
         self.metrics = Metrics(self.store, KnownFigures(), lambda: self.now)
+        self.metrics.leading(True)
 
     def put(self, name: str, status: Status | None = None, **more: Any) -> Resource:
         """Show a resource."""
@@ -356,3 +358,18 @@ def test_a_scrape_of_many_jobs_leaves_room_for_other_work(bench: Bench) -> None:
     rest = list(slices)
     assert max(len(one) for one in rest) < 200_000
     assert b"".join(rest).count(b"\ncrontabber_job_info{") == 1999
+
+
+def test_a_standby_tells_nothing_of_jobs(bench: Bench) -> None:
+    """Sums over all operators are right; its own series go on, and jobs are back when it leads again."""
+    bench.put("job", Status(state=State.WAITING))
+    assert (bench.value("crontabber_job_missed_slots"), bench.value("crontabber_operator_leader", "")) != (
+        None,
+        0.0,
+    )
+    bench.metrics.leading(False)
+    assert bench.value("crontabber_job_missed_slots") is None
+    assert bench.value("crontabber_operator_leader", "") == 0.0
+    bench.metrics.leading(True)
+    assert bench.value("crontabber_job_missed_slots") is not None
+    assert bench.value("crontabber_operator_leader", "") == 1.0
