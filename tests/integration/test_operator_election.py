@@ -138,8 +138,9 @@ def test_two_that_both_believe_they_lead_run_no_slot_twice(own: OwnOperators) ->
     bed = own.bed
     for name in ("first", "second"):
         candidate(own, name, "none", OPERATOR_USURPS="on")
+    bed.wait(lambda: bed.find("leases", LEASE), "one leads")
+    bed.wait(lambda: bed.get("leases", LEASE)["spec"]["leaseTransitions"] > 1, "both have led")
     slots = bed.missed_slots(5)
     jobs = [miss(bed, f"job-{number}", slots) for number in range(2)]
     for job in jobs:
         assert_each_ran_once(bed, job, slots)
-    assert bed.get("leases", LEASE)["spec"]["leaseTransitions"] > 1
