@@ -162,6 +162,7 @@ function makeView(job) {
 
 function show(job) {
   const { data, view } = job;
+  job.shown = data;
   const state = STATES[data.state] || STATES[""];
   say(view.button, data.name);
   say(view.about, [data.namespace, data.schedule, data.zone].filter(Boolean).join(" · "));
@@ -285,7 +286,8 @@ function matches(data, but = "") {
   return but === "state" || !filters.states.size || filters.states.has(data.state);
 }
 
-const byName = (a, b) => a.namespace.localeCompare(b.namespace) || a.name.localeCompare(b.name);
+const inOrder = (a, b) => (a < b ? -1 : Number(a > b));
+const byName = (a, b) => inOrder(a.namespace, b.namespace) || inOrder(a.name, b.name);
 const ORDERS = {
   name: byName,
   trouble: (a, b) => (ORDER[a.state] ?? 99) - (ORDER[b.state] ?? 99) || b.errors - a.errors || byName(a, b),
@@ -308,7 +310,7 @@ function arrange() {
   };
   for (const job of shown) {
     if (!job.view) job.view = makeView(job);
-    show(job);
+    if (job.shown !== job.data) show(job);
     put(job.view.row);
     if (job.details) put(job.details);
   }
