@@ -51,7 +51,7 @@ def main() -> None:
     print(f"run {run_time} begins")
     chatter(**told.get("output", {}))
     time.sleep(told.get("seconds", 0))
-    while control().get("hold") in (True, run_time):
+    while control().get("hold", False) in (True, run_time):
         time.sleep(0.02)
     told = control()
     failures = told.get("failures", 0)
