@@ -55,3 +55,16 @@ def test_dependencies_are_installed_by_hash() -> None:
     build = re.search(r"^setuptools==.*?(?<!\\)$", lock, re.MULTILINE | re.DOTALL)
     assert build is not None
     assert "--hash=sha256:" in build[0]
+
+
+def test_a_release_finds_what_it_fills_in() -> None:
+    """Each text that the release workflow replaces in the chart is there, and once."""
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    replaced = re.findall(r'sed -i "s\|([^|]+)\|.*\|" helm/(\S+)$', workflow, re.MULTILINE)
+    assert [name for _, name in replaced] == ["values.yaml", "values.yaml", "Chart.yaml"]
+    for pattern, name in replaced:
+        text = (CHART / name).read_text(encoding="utf-8")
+        assert len(re.findall(pattern.replace('\\"', '"'), text, re.MULTILINE)) == 1, pattern
+    tag = re.findall(r"sed -n '(s/.*/p)' Dockerfile", workflow)
+    assert tag == ["s/^ARG BASE=//p"]
+    assert len(re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)) == 1
