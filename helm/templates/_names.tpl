@@ -35,14 +35,29 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "crontabber.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{ include "crontabber.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: crontabber
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- include "crontabber.labelsAnd" (list . dict) }}
 {{- end }}
+
+{{- /* Those of every object and further ones, each key once: the chart's own are never replaced, as selectors go by them. */}}
+{{- define "crontabber.labelsAnd" -}}
+{{- $root := first . }}
+{{- $own := dict
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "app.kubernetes.io/part-of" "crontabber"
+}}
+{{- $selected := include "crontabber.selectorLabels" $root | fromYaml }}
+{{- toYaml (merge dict $selected $own (default dict (last .)) $root.Values.commonLabels) }}
+{{- end }}
+
+{{- /* A Service's name must be a DNS label. */}}
+{{- define "crontabber.pageName" -}}
+{{- printf "%s-page" (include "crontabber.fullname" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "crontabber.metricsName" -}}
+{{- printf "%s-metrics" (include "crontabber.fullname" . | trunc 55 | trimSuffix "-") }}
 {{- end }}
 
 {{- define "crontabber.serviceAccountName" -}}

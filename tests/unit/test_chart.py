@@ -398,6 +398,55 @@ def test_test_pod_is_not_taken_for_the_operator() -> None:
         assert not selector.items() <= test_pod.items()
 
 
+class OnceLoader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, as post-renderers do."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """Build a mapping."""
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), sorted(keys)
+        return super().construct_mapping(node, deep)
+
+
+def test_labels_that_are_given_twice_are_there_once() -> None:
+    """The nearer one counts; those that selectors go by are never replaced."""
+    name = "app.kubernetes.io/name"
+    values: Body = {
+        "commonLabels": {name: "x", "team": "web", "release": "a"},
+        "podLabels": {name: "y", "team": "ops"},
+        "podAnnotations": {"kubectl.kubernetes.io/default-container": "other"},
+        "metrics.serviceMonitor.enabled": True,
+        "metrics.serviceMonitor.labels": {"release": "prometheus"},
+        "metrics.prometheusRule.enabled": True,
+        "metrics.prometheusRule.alertLabels": {"severity": "page"},
+    }
+    given = [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
+    text = helm("template", "c", str(CHART), f"--kube-version={KUBE_VERSION}", *given)
+    objects = [one for one in yaml.load_all(text, Loader=OnceLoader) if one]
+    template = find(objects, "Deployment")["spec"]["template"]["metadata"]
+    assert template["labels"] == {
+        name: "crontabber",
+        "app.kubernetes.io/instance": "c",
+        "team": "ops",
+        "release": "a",
+    }
+    assert template["annotations"] == values["podAnnotations"]
+    assert find(objects, "ServiceMonitor")["metadata"]["labels"]["release"] == "prometheus"
+    (group,) = find(objects, "PrometheusRule")["spec"]["groups"]
+    assert {one["labels"]["severity"] for one in group["rules"]} == {"page"}
+
+
+def test_long_names_are_cut_where_kubernetes_wants_short_ones() -> None:
+    """A Service's name has at most 63 characters, as a Deployment's pods have."""
+    long = {"fullnameOverride": "x" * 80, "metrics.prometheusRule.enabled": True, "page.enabled": True}
+    objects = render(values=long)
+    services = {one["metadata"]["name"] for one in objects if one["kind"] == "Service"}
+    assert len(services) == 2
+    rules = json.dumps(find(objects, "PrometheusRule"))
+    assert [one in rules for one in sorted(services)] == [True, False]  # …-metrics, …-page
+    assert {len(one["metadata"]["name"]) <= 63 for one in objects if "namespace" in one["metadata"]} == {True}
+
+
 def test_a_new_chart_version_alone_restarts_nothing() -> None:
     """The pod template carries no chart version."""
     template = find(render(), "Deployment")["spec"]["template"]
