@@ -25,7 +25,7 @@ def test_helm_test_runs_a_job_to_its_end(chart: Chart) -> None:
 
 
 def test_operator_runs_as_the_image_says(chart: Chart, place: Site) -> None:
-    """Nobody's user, a file system that can't be written to, no package installer, ready within its probes."""
+    """Nobody's user, a file system that can't be written to but for one folder, no package installer, ready within its probes."""
     (pod,) = chart.pods()
     assert pod["status"]["containerStatuses"][0]["ready"]
     if not place.runs_containers:
@@ -35,10 +35,11 @@ def test_operator_runs_as_the_image_says(chart: Chart, place: Site) -> None:
         "try: open('/x', 'w'); written = True\n"
         "except OSError: written = False\n"
         "zone = str(zoneinfo.ZoneInfo('Europe/Paris'))\n"
-        "print(json.dumps([os.getuid(), os.getgid(), written, shutil.which('pip'), zoneinfo.TZPATH, zone]))"
+        "state = os.access(os.environ['XDG_STATE_HOME'], os.W_OK)\n"
+        "print(json.dumps([os.getuid(), os.getgid(), written, state, shutil.which('pip'), zoneinfo.TZPATH, zone]))"
     )
     told = json.loads(chart.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", script))
-    assert told == [10101, 10101, False, None, [], "Europe/Paris"]
+    assert told == [10101, 10101, False, True, None, [], "Europe/Paris"]
 
 
 def test_operator_pod_that_is_killed_in_the_middle_loses_and_repeats_nothing(
@@ -54,6 +55,8 @@ def test_operator_pod_that_is_killed_in_the_middle_loses_and_repeats_nothing(
     assert [run.run_time for run in team.runs(job)] == [short(slot) for slot in slots], team.report()
     assert not any(run.overlapped for run in team.runs(job))
     team.wait(lambda: len(chart.pods()) == 1, "one operator is there again")
+    last = f"job=chain command=record namespace={team.namespace} slot={written(slots[-1])}"
+    team.wait(lambda: f"crontabber.output: [{last}" in chart.log_tail(), "what the last slot printed is told")
 
 
 def test_operator_ends_at_once_when_it_is_asked_to(chart: Chart) -> None:
