@@ -25,7 +25,7 @@ def test_helm_test_runs_a_job_to_its_end(chart: Chart) -> None:
 
 
 def test_operator_runs_as_the_image_says(chart: Chart, place: Site) -> None:
-    """Nobody's user, a file system that can't be written to but for one folder, no package installer, ready within its probes."""
+    """Nobody's user, one folder that can be written to, no package installer, ready within its probes."""
     (pod,) = chart.pods()
     assert pod["status"]["containerStatuses"][0]["ready"]
     if not place.runs_containers:
