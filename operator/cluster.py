@@ -215,9 +215,9 @@ class Cluster:
 
     # --- Pods --------------------------------------------------------------------------------------------
 
-    async def list_job_pods(self, namespace: str, job_uid: str) -> list[Body]:
-        """List the pods of a Job."""
-        query = {"labelSelector": f"batch.kubernetes.io/controller-uid={job_uid}"}
+    async def list_job_pods(self, namespace: str, *job_uids: str) -> list[Body]:
+        """List the pods of a Job, or of several."""
+        query = {"labelSelector": f"batch.kubernetes.io/controller-uid in ({','.join(job_uids)})"}
         found = await self._request("GET", f"{_path('v1', namespace, 'pods')}?{urlencode(query)}")
         return list(found.get("items") or [])
 

@@ -24,6 +24,7 @@ from crontabber_operator.observed import Run
 from crontabber_operator.output_lines import SECOND, Line, LineReader, Position
 from crontabber_operator.output_marks import Marks
 from crontabber_operator.output_progress import NOBODY, Container, Mark, Pod, Stage
+from crontabber_operator.pod_lists import PodLists
 from crontabber_operator.store import Key
 from crontabber_operator.times import format_time
 
@@ -51,6 +52,7 @@ class Around:
     """What the followers of an operator share."""
 
     cluster: Cluster
+    pods: PodLists
     marks: Marks
     streams: asyncio.Semaphore
     """Outputs that are followed at once; who finds none free reads what there is, now and then."""
@@ -132,8 +134,7 @@ class Follower:
         if not (run.ready or run.failed_pods or run.finished or self._waited):
             self._waited = True
             return START_SECONDS
-        async with around.reads:
-            pods = progress.in_order(await around.cluster.list_job_pods(self.key.namespace, run.uid))
+        pods = progress.in_order(await around.pods.of_job(self.key.namespace, run.uid))
         numbers = progress.attempts(run, pods)
         pauses = []
         for pod in pods:

@@ -21,6 +21,7 @@ from crontabber_operator.models import InvalidSpec, Output
 from crontabber_operator.observed import Run
 from crontabber_operator.output_marks import Marks, state_folder
 from crontabber_operator.output_progress import NOBODY, Mark, is_recorded, to_tell
+from crontabber_operator.pod_lists import PodLists
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource
 
@@ -103,6 +104,8 @@ class Following(Listener):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._made is not None:
+            await self._made.pods.close()
         left = [
             one for one in self._followers.values() if one.mark.pod != NOBODY or one.run.finished is not None
         ]
@@ -173,12 +176,13 @@ class Following(Listener):
     def _around(self) -> Around:
         """Made when it is first needed: where no output is told, no file is."""
         if self._made is None:
-            folder = state_folder(self._environment)
+            folder, reads = state_folder(self._environment), asyncio.Semaphore(READ_AT_ONCE)
             self._made = Around(
                 cluster=self._cluster,
+                pods=PodLists(self._cluster, reads),
                 marks=Marks(folder / "output" if folder is not None else None),
                 streams=asyncio.Semaphore(FOLLOWED_AT_ONCE),
-                reads=asyncio.Semaphore(READ_AT_ONCE),
+                reads=reads,
                 turn=asyncio.Lock(),
                 pause_seconds=lambda: max(AGAIN_SECONDS, len(self._tasks) / READS_A_SECOND),
                 wake=self._wake,

@@ -25,6 +25,7 @@ from crontabber_operator.manifests import Owner
 from crontabber_operator.models import HistoryEntry, Output, Result, Spec, Status
 from crontabber_operator.observed import Run, RunKind
 from crontabber_operator.output_marks import Marks
+from crontabber_operator.pod_lists import CONTROLLER_UID, JOBS_AT_ONCE, PodLists
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource
 from crontabber_operator.times import format_time
@@ -52,6 +53,9 @@ class Node:
     """What the next requests for a log meet."""
     asked: list[tuple[str, bool]] = field(default_factory=list)
     """Pod, and whether it was to be followed."""
+    listed: list[tuple[str, int]] = field(default_factory=list)
+    """Requests for pods: the namespace, and of how many Jobs."""
+    list_errors: list[Exception] = field(default_factory=list)
     marked: dict[str, str] = field(default_factory=dict)
     open: Counter[bool] = field(default_factory=Counter)
     most: Counter[bool] = field(default_factory=Counter)
@@ -64,7 +68,7 @@ class Node:
                 "name": name,
                 "uid": name,
                 "creationTimestamp": format_time(SLOT + timedelta(seconds=second)),
-                "job": job_uid,
+                "labels": {CONTROLLER_UID: job_uid},
             },
             "spec": {"containers": [{"name": "app", "args": ["report"]}]},
             "status": {
@@ -91,10 +95,13 @@ class Node:
         self.logs[name].ended = True
         self.logs[name].changed.set()
 
-    async def list_job_pods(self, _namespace: str, job_uid: str) -> list[dict[str, Any]]:
-        """List the pods of a Job."""
+    async def list_job_pods(self, namespace: str, *job_uids: str) -> list[dict[str, Any]]:
+        """List the pods of Jobs."""
+        self.listed.append((namespace, len(job_uids)))
         await asyncio.sleep(0)
-        return [one for one in self.pods.values() if one["metadata"]["job"] == job_uid]
+        if self.list_errors:
+            raise self.list_errors.pop(0)
+        return [one for one in self.pods.values() if one["metadata"]["labels"][CONTROLLER_UID] in job_uids]
 
     async def mark_output(self, _namespace: str, name: str, _uid: str, mark: str) -> None:
         """Write a mark on a Job."""
@@ -473,7 +480,54 @@ def test_a_thousand_runs_at_once_are_told_with_a_hundred_streams(tmp_path: Path,
         assert sorted(lines) == sorted(expected)
         assert node.most[True] == following.FOLLOWED_AT_ONCE
         assert node.most[False] <= following.READ_AT_ONCE
+        assert len(node.listed) < sum(count for _, count in node.listed) / 10
         await desk.following.close()
+
+    play(scene)
+
+
+# --- Pods of many Jobs ------------------------------------------------------------------------------------
+
+
+def test_who_asks_for_pods_at_the_same_time_shares_a_request() -> None:
+    """Each gets its own Job's pods; a namespace is asked once at a time."""
+
+    async def scene() -> None:
+        node = Node()
+        for number in range(250):
+            node.start(f"u{number}", f"p{number}")
+        lists = PodLists(node, asyncio.Semaphore(2))  # type: ignore[arg-type]
+        asked = [lists.of_job("a", f"u{number % 251}") for number in range(260)]
+        found = await asyncio.gather(*asked)
+        names = [[pod["metadata"]["name"] for pod in pods] for pods in found]
+        assert names[:250] == [[f"p{number}"] for number in range(250)]
+        assert names[250:] == [[], *([f"p{number}"] for number in range(9))]
+        assert [count for _, count in node.listed] == [JOBS_AT_ONCE, JOBS_AT_ONCE, 51]
+        assert await lists.of_job("a", "u7") == [node.pods["p7"]]
+        assert await lists.of_job("b", "u7") == [node.pods["p7"]]
+        await lists.close()
+
+    play(scene)
+
+
+@pytest.mark.parametrize("error", [ApiError(503, "Unlucky", "later"), KeyError("x")])
+def test_an_error_is_theirs_who_asked_and_the_next_request_is_made_all_the_same(error: Exception) -> None:
+    """Also one that nobody expects."""
+
+    async def scene() -> None:
+        node = Node(list_errors=[error])
+        node.start("u1", "p1")
+        lists = PodLists(node, asyncio.Semaphore(2))  # type: ignore[arg-type]
+        first, second = await asyncio.gather(
+            lists.of_job("a", "u1"), lists.of_job("a", "u2"), return_exceptions=True
+        )
+        assert first is error
+        assert second is error
+        waiting = asyncio.create_task(lists.of_job("a", "u2"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        assert await lists.of_job("a", "u1") == [node.pods["p1"]]
+        await lists.close()
 
     play(scene)
 
