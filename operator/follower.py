@@ -108,6 +108,11 @@ class Follower:
         self._withheld |= self._busy
         return self._busy
 
+    @property
+    def has_more_to_tell_of(self) -> bool:
+        """Whether the next operator must know how far it was told: else it would begin where this one did."""
+        return self.mark.pod != NOBODY or self.run.finished is not None
+
     async def tell(self, around: Around) -> None:
         """Tell all, and return when there can't be more."""
         delay = FIRST_DELAY_SECONDS

@@ -20,7 +20,7 @@ from crontabber_operator.listening import Listener
 from crontabber_operator.models import InvalidSpec, Output
 from crontabber_operator.observed import Run
 from crontabber_operator.output_marks import Marks, state_folder
-from crontabber_operator.output_progress import NOBODY, Mark, is_recorded, to_tell
+from crontabber_operator.output_progress import Mark, is_recorded, to_tell
 from crontabber_operator.pod_lists import PodLists
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource
@@ -53,6 +53,8 @@ class Following(Listener):
         self._followers: dict[str, Follower] = {}
         """By the Job's uid."""
         self._uids: dict[Key, set[str]] = {}
+        self._left: list[Follower] = []
+        """What was being told when this operator stopped to lead."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._made: Around | None = None
         self._closing = False
@@ -60,14 +62,19 @@ class Following(Listener):
     # --- What is heard -----------------------------------------------------------------------------------
 
     def leading(self, leads: bool) -> None:
-        """Follow only while this operator decides: two must not tell the same."""
-        self._closing = not leads
+        """Who leads tells. What another operator has ended meanwhile, it has told."""
         if leads:
-            self._followers.clear()
-            self._uids.clear()
-        else:
-            for task in self._tasks:
-                task.cancel()
+            for follower in self._left:
+                self._around.marks.remove(follower.run.uid)
+                if follower.run.finished is None:
+                    self._around.marks.keep(follower.run.uid, follower.mark)
+            self._left = []
+            return
+        for task in self._tasks:
+            task.cancel()
+        self._left = list(self._followers.values())
+        self._followers.clear()
+        self._uids.clear()
 
     def looked(self, resource: Resource, runs: Sequence[Run]) -> None:
         """Begin with the runs that there is something to tell of; let the others know what has changed."""
@@ -106,9 +113,7 @@ class Following(Listener):
             await asyncio.wait(self._tasks)
         if self._made is not None:
             await self._made.pods.close()
-        left = [
-            one for one in self._followers.values() if one.mark.pod != NOBODY or one.run.finished is not None
-        ]
+        left = [one for one in (*self._left, *self._followers.values()) if one.has_more_to_tell_of]
         writes = {asyncio.create_task(self._leave(one)) for one in left}
         if writes:
             _, late = await asyncio.wait(writes, timeout=CLOSE_SECONDS)

@@ -52,6 +52,12 @@ class Marks:
         """Return the mark that a former operator left of a run."""
         return self._found.get(job_uid)
 
+    def keep(self, job_uid: str, mark: Mark) -> None:
+        """Have a mark found again by who goes on with the run."""
+        self._found[job_uid] = mark
+        self.open(job_uid, mark)
+        self.close(job_uid)
+
     def open(self, job_uid: str, mark: Mark) -> None:
         """Write a mark, and hold its file open for those that follow."""
         if self._folder is None or not _UID.fullmatch(job_uid):

@@ -597,6 +597,55 @@ def test_the_next_operator_goes_on_where_the_last_one_ended(
     play(scene)
 
 
+def test_only_who_leads_tells(tmp_path: Path, lines: list[str]) -> None:
+    """Led by another one for a while, an operator is silent; then it goes on with what still goes on."""
+
+    async def scene() -> None:
+        node = Node()
+        desk = Desk(node, tmp_path)
+        for name in ("a", "b"):
+            node.start(f"u{name}", name)
+            node.prints(name, "one")
+        desk.look(run("ua"), run("ub"))
+        await until(lambda: len(lines) == 2)
+        desk.following.leading(False)
+        node.prints("a", "two")
+        node.prints("b", "two")
+        node.ends("b")
+        await until(lambda: not node.open[True])
+        await asyncio.sleep(0.05)
+        assert sorted(lines) == ["a: one", "b: one"]
+        desk.record(over(run("ub")))
+        desk.following.leading(True)
+        desk.runs.pop("ub")
+        desk.look(run("ua"))
+        await until(lambda: len(lines) == 3)
+        assert lines[2] == "a: two"
+        await desk.following.close()
+        assert node.marked.keys() == {"job-ua"}
+
+    play(scene)
+
+
+def test_an_operator_that_ends_stops_to_lead_first_and_notes_all_the_same_how_far_it_was(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    """On the Job."""
+
+    async def scene() -> None:
+        node = Node()
+        desk = Desk(node, tmp_path)
+        node.start("u1", "a")
+        node.prints("a", "one")
+        desk.look(run())
+        await until(lambda: lines)
+        desk.following.leading(False)
+        await desk.following.close()
+        assert node.marked.keys() == {"job-u1"}
+
+    play(scene)
+
+
 def test_a_run_whose_job_vanishes_is_told_as_far_as_its_stream_goes(tmp_path: Path, lines: list[str]) -> None:
     """Then nothing of it is kept."""
 
