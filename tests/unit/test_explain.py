@@ -470,6 +470,23 @@ def test_mistakes_in_a_file_are_told_with_their_mend(
     assert "spec.backfillLimit: needs backfill: true" in text
 
 
+def test_the_operators_settings_say_what_a_file_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the operator's flags and variables; what the file says itself is left alone."""
+    monkeypatch.setenv("CRONTABBER_WEBAPP_CONTAINER", "django")
+    path = manifests(
+        tmp_path,
+        {"command": "a", "frequency": "1h"},
+        {"command": "b", "frequency": "1h", "managePy": [], "webapp": {"name": "other"}},
+    )
+    flags = ["--webapp", "deployment/site", "--manage-py", "uv run manage.py"]
+    assert cli.main(["explain", "-f", path, *flags]) == 0
+    text = capsys.readouterr().out
+    assert "`uv run manage.py a`, in the pod template of Deployment site, container django." in text
+    assert "`b`, in the pod template of Deployment other." in text
+
+
 def test_a_schedule_without_slots_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The 30th of February."""
     assert cli.main(["explain", "-f", manifests(tmp_path, {"command": "a", "schedule": "0 0 30 2 *"})]) == 0
