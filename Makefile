@@ -15,6 +15,11 @@ ARGS    ?=
 
 CYCLONEDX := 7.5.0
 
+# For `make chaos`: what chance is drawn from, for how long all is disturbed, how many jobs there are of each kind.
+SEED    ?= 1
+MINUTES ?= 1
+COPIES  ?= 1
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -51,6 +56,18 @@ integration: $(STAMP) binaries helm-binary ## Run the tests on the devcluster
 .PHONY: e2e
 e2e: $(STAMP) binaries helm-binary ## Test the installed chart: on kind, else on real containers made here (Linux, root), else on the devcluster's process node
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: chaos
+chaos: $(STAMP) binaries ## Disturb everything for MINUTES, from SEED, and judge what the jobs did
+	@$(BIN)/python -u -m tests.chaos.run --seed "$(SEED)" --minutes "$(MINUTES)" --copies "$(COPIES)" $(ARGS)
+
+.PHONY: soak
+soak: $(STAMP) binaries ## Run 1,000 jobs every minute for an hour (MINUTES=…): nothing may grow
+	@$(BIN)/python -u -m tests.chaos.soak $(if $(filter command line environment,$(origin MINUTES)),--minutes "$(MINUTES)") $(ARGS)
+
+.PHONY: mutants
+mutants: $(STAMP) binaries ## Show that the checker finds the mistakes that an operator could make
+	$(BIN)/python -m pytest tests/chaos $(ARGS)
 
 .PHONY: kind-up
 kind-up: $(STAMP) ## Start kind's cluster for `make e2e` (needs docker and kind)

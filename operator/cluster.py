@@ -221,6 +221,12 @@ class Cluster:
         found = await self._request("GET", f"{_path('v1', namespace, 'pods')}?{urlencode(query)}")
         return list(found.get("items") or [])
 
+    async def list_pods(self, owner: Owner) -> list[Body]:
+        """List the pods of all Jobs of a CrontabberJob, also of those that are gone."""
+        query = {"labelSelector": f"{JOB_LABEL}={owner.name}"}
+        found = await self._request("GET", f"{_path('v1', owner.namespace, 'pods')}?{urlencode(query)}")
+        return list(found.get("items") or [])
+
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """Delete a pod, if it has this uid."""
         options = {"preconditions": {"uid": uid}}
@@ -348,6 +354,15 @@ class Cluster:
         review = {"spec": {"resourceAttributes": {"verb": verb, "resource": resource}}}
         found = await self._request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         return bool(found["status"].get("allowed"))
+
+    async def list_served(self) -> set[str]:
+        """List the groups and versions that the API server says it serves, such as `batch/v1`."""
+        found = await self._request("GET", "/apis")
+        return {
+            str(version.get("groupVersion"))
+            for group in found.get("groups") or []
+            for version in group.get("versions") or []
+        }
 
     async def ask_time(self) -> None:
         """Have the API server answer anything: its clock is read from each answer."""

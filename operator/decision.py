@@ -61,6 +61,8 @@ class Decision:
     """Tell more about these first (did it vanish? how did its pods end?), then decide again."""
     confirm_gone: str | None = None
     """Ask the API server whether the claimed Job with this uid is really gone, then decide again."""
+    look_for_pods: bool = False
+    """Ask the API server for pods that are left of Jobs that are gone, then decide again."""
     discard: tuple[Run, ...] = ()
     """Not needed any more: never released, or retried by Kubernetes for a slot that is settled."""
     create: tuple[NewRun, ...] = ()

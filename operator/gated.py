@@ -161,6 +161,8 @@ def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[
         discard += (run,)
     else:
         waiting_for = _why_occupied(view) or upkeep.started_by_kueue(run)
+        if waiting_for is None and view.seen.left_behind is None:
+            return books, Situation(), Decision(look_for_pods=True)
         if waiting_for is None:
             release += (_release(view, books, run, claim),)
     return (
@@ -198,6 +200,8 @@ def _why_occupied(view: View) -> Hold | None:
     if live is not None and live.starts_runs and not live.suspended:
         return Hold("Waiting", "the CronJob is that of a plain job still, which starts runs by itself.")
     running = next((run for run in view.seen.runs if run.running and run.kind is not RunKind.MANUAL), None)
+    if running is None and view.seen.left_behind:
+        return Hold("Waiting", f"pod {view.seen.left_behind[0]} of a Job that is gone has not ended.")
     if running is None:
         return None
     return upkeep.suspended_by_hand(running) or Hold("Waiting", f"Job {running.name} still runs.")

@@ -18,9 +18,9 @@ from crontabber_operator.failures import evidence
 from crontabber_operator.forms import OBJECT_NAME
 from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import Owner, command_container, native_name
-from crontabber_operator.memory import Batch, Inspected, Memory, Start, ending
+from crontabber_operator.memory import Batch, Inspected, LeftBehind, Memory, Start, ending
 from crontabber_operator.models import Spec
-from crontabber_operator.observed import Evidence, Observed, Run
+from crontabber_operator.observed import Evidence, Observed, Run, RunKind
 from crontabber_operator.planning import Planner
 from crontabber_operator.pod_starts import LONGEST_WAIT, cannot_start
 from crontabber_operator.store import Key, Resource, Store
@@ -34,6 +34,8 @@ PROGRESS_LINES, PROGRESS_LINES_MAX = 100, 6400
 """So much of a batch's output is read to see how far it has come."""
 READ_TRIES = 4
 """So often a log that can't be read just now is tried again before a failure is recorded without it, in 15 s."""
+ENDED = ("Succeeded", "Failed")
+"""The phases of a pod whose containers run no more."""
 CHECK_CLAIMED = timedelta(minutes=5)
 """So often a run that goes on is looked up: the watch may have missed its end."""
 
@@ -71,6 +73,7 @@ class Inquiry:
         if cronjob is not None and cronjob.drifted and cronjob.resource_version == memory.verified:
             cronjob = replace(cronjob, drifted=False)
         runs = self._store.runs(owner)
+        await self._mind_vanished(owner, runs, memory, now)
         await self._check_claimed(resource, runs, memory, now)
         await self._check_start(resource, runs, memory, now)
         await self._check_progress(resource, runs, memory, now)
@@ -90,6 +93,7 @@ class Inquiry:
             taken_names=frozenset(memory.taken_names),
             progress={batch.uid: batch.progress.good} if batch and batch.progress.good else {},
             can_batch=self._can_batch(spec, memory, now),
+            left_behind=None if memory.left_behind is None else memory.left_behind.pods,
         )
 
     def _can_batch(self, spec: Spec, memory: Memory, now: datetime) -> bool:
@@ -189,6 +193,30 @@ class Inquiry:
             return replace(batch, lines=min(2 * batch.lines, PROGRESS_LINES_MAX))
         return replace(batch, progress=progress)
 
+    async def _mind_vanished(
+        self, owner: Owner, runs: tuple[Run, ...], memory: Memory, now: datetime
+    ) -> None:
+        """A run that vanished in the middle may have left a pod that has not ended yet."""
+        if memory.running - {run.uid for run in runs}:
+            memory.left_behind = None
+        memory.running = frozenset(run.uid for run in runs if run.running)
+        left = memory.left_behind
+        if left is not None and left.pods and not now < left.look_at:
+            await self.look_for_pods(owner, memory, now)
+
+    async def look_for_pods(self, owner: Owner, memory: Memory, now: datetime) -> None:
+        """Find the pods that have not ended although their Jobs have, or are gone."""
+        known = {run.uid: run for run in self._store.runs(owner)}
+        pods = await self._cluster.list_pods(owner)
+        left = tuple(
+            str(pod["metadata"]["name"])
+            for pod in pods
+            if (pod.get("status") or {}).get("phase") not in ENDED and not _goes_on(pod, known)
+        )
+        before = memory.left_behind
+        since = before.since if before is not None and before.pods else now
+        memory.left_behind = LeftBehind(left, since, now)
+
     async def ask_about(self, owner: Owner, name: str, uid: str, memory: Memory) -> None:
         """Ask the API server itself about a Job."""
         key = Key.of(owner)
@@ -205,6 +233,7 @@ class Inquiry:
             )
         self._store.drop_job(key, uid)
         memory.gone.add(uid)
+        memory.left_behind = None
 
     async def _find_job(self, namespace: str, name: str) -> Body | None:
         """Read a Job. Of a name that no object can have, written into a status by hand, there is none."""
@@ -323,6 +352,12 @@ class Inquiry:
 
 def _has_failed(pod: Mapping[str, Any]) -> bool:
     return (pod.get("status") or {}).get("phase") == "Failed"
+
+
+def _goes_on(pod: Mapping[str, Any], known: Mapping[str, Run]) -> bool:
+    """Tell whether a pod is that of a Job which goes on, or was made by hand: then the Job says all that counts."""
+    runs = [known.get(one.get("uid", "")) for one in pod["metadata"].get("ownerReferences") or []]
+    return any(run is not None and (run.unfinished or run.kind is RunKind.MANUAL) for run in runs)
 
 
 def _created(pod: Mapping[str, Any]) -> str:

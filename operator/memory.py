@@ -12,6 +12,9 @@ from crontabber_operator.batches import Progress
 from crontabber_operator.observed import Desired, Evidence, Run, Unavailable
 from crontabber_operator.pod_starts import CannotStart, look_at
 
+FIRST_LOOK = timedelta(seconds=1)
+LONGEST_LOOK = timedelta(minutes=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
@@ -82,6 +85,22 @@ class Refusal:
     retry_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """The pods that had not ended although their Jobs are gone, when they were looked for."""
+
+    pods: tuple[str, ...]
+    since: datetime
+    """When the first of them was found."""
+    looked_at: datetime
+
+    @property
+    def look_at(self) -> datetime:
+        """When they are to be looked for again: soon at first, then ever less often."""
+        waited = (self.looked_at - self.since) / 4
+        return self.looked_at + min(max(waited, FIRST_LOOK), LONGEST_LOOK)
+
+
 @dataclass(slots=True)
 class Memory:
     """What is kept in mind of one resource."""
@@ -103,6 +122,10 @@ class Memory:
     """The CronJob's resourceVersion after the last repair that changed nothing."""
     desired: tuple[tuple[int, str], Desired | Unavailable] | None = None
     checked_at: datetime | None = None
+    running: frozenset[str] = frozenset()
+    """The uids of the runs that went on when it was last looked."""
+    left_behind: LeftBehind | None = None
+    """None: nobody has looked since the start, or since a run vanished in the middle."""
     start: Start | None = None
     """Of the claimed run, while it starts."""
     batch: Batch | None = None

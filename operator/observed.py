@@ -240,6 +240,8 @@ class Observed:
     """Names that a Job of somebody else has."""
     progress: Mapping[str, datetime] = field(default_factory=dict)
     """Of batches that go on: the last slot that succeeded so far, by the Job's uid."""
+    left_behind: tuple[str, ...] | None = ()
+    """The pods that have not ended although their Jobs are gone; None: that is not known yet."""
     can_batch: bool = False
     """The runner that takes many slots in one Job is at hand (and the template can carry it)."""
     hold: Callable[[datetime], Hold | None] = _may_start

@@ -21,6 +21,8 @@ UNREACHABLE_MAX = 30
 LOOK_SECONDS = 2.0
 MISSED_LOOKS = 10
 """A stream that is made anew is away for a moment."""
+NEEDED = frozenset({f"{GROUP}/{VERSION}", "batch/v1", "apps/v1"})
+"""An API server that was just started lists what it serves bit by bit, and kopf asks only once."""
 _STREAM = "pause-waiter for "
 """How kopf calls a task that lives as long as it watches a kind."""
 STREAM = f"{_STREAM}{PLURAL}.{VERSION}.{GROUP}"
@@ -40,7 +42,9 @@ async def wait_until_served(cluster: Cluster) -> None:
     unreachable, told = 0, False
     while True:
         try:
-            if await cluster.serves_resource():
+            served = await cluster.serves_resource()
+            missing = NEEDED - await cluster.list_served() if served else set[str]()
+            if served and not missing:
                 break
         except ApiError as error:
             unreachable += 1
@@ -49,7 +53,9 @@ async def wait_until_served(cluster: Cluster) -> None:
             logger.warning("The API server can't be reached yet: %s", error)
         else:
             unreachable = 0
-            if not told:
+            if not told and missing:
+                logger.warning("The API server does not list %s yet; waiting", ", ".join(sorted(missing)))
+            elif not told:
                 crd = f"{PLURAL}.{GROUP}"
                 logger.warning("The CRD %s is not installed; waiting for it (kubectl apply -f crds/)", crd)
             told = True
@@ -57,7 +63,7 @@ async def wait_until_served(cluster: Cluster) -> None:
     if told:
         # Behind a load balancer another API server may come to know it a moment later.
         await asyncio.sleep(WAIT_SECONDS)
-        logger.info("The CRD is installed")
+        logger.info("The API server serves all that is watched")
 
 
 def not_watched(kinds: Iterable[tuple[str, str, str]]) -> list[str]:

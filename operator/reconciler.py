@@ -274,7 +274,9 @@ class Reconciler:
             await self.inquiry.ask_about(resource.owner, claim.job, decision.confirm_gone, memory)
         for run in decision.inspect:
             await self.inquiry.inspect(resource, run, memory)
-        return decision.confirm_gone is not None or bool(decision.inspect)
+        if decision.look_for_pods:
+            await self.inquiry.look_for_pods(resource.owner, memory, self.clock())
+        return decision.confirm_gone is not None or bool(decision.inspect) or decision.look_for_pods
 
     async def _carry_out(
         self, resource: Resource, job: Job, seen: Observed, memory: Memory, decision: Decision
@@ -422,6 +424,8 @@ def _next_look(
         times.append(memory.batch.look_at)
     if memory.start is not None:
         times.append(memory.start.look_at)
+    if memory.left_behind is not None and memory.left_behind.pods:
+        times.append(memory.left_behind.look_at)
     if memory.refusal is not None:
         times.append(memory.refusal.retry_at)
     return min((time for time in times if time is not None and time > now), default=None)

@@ -61,11 +61,13 @@ class OperatorProcess:
         *,
         namespaces: Sequence[str],
         fault: str = "",
+        module: str = "",
         environment: dict[str, str] | None = None,
     ) -> Self:
         """Start an operator that watches these namespaces (patterns are allowed).
 
-        `fault` is `<point>:<before|after>[:<which>[:stop]]`, see faulty_operator.py.
+        `fault` is `<point>:<before|after>[:<which>[:stop]]`, see faulty_operator.py. `module` is what kopf runs
+        instead of the operator as it is.
         """
         scope = [part for name in namespaces for part in ("-n", name)]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("CRONTABBER_")}
@@ -73,7 +75,7 @@ class OperatorProcess:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "kopf", "run", "--standalone", *scope),
-                    *("-m", FAULTY if fault else HANDLERS),
+                    *("-m", module or (FAULTY if fault else HANDLERS)),
                 ],
                 env={
                     **kept,

@@ -81,6 +81,7 @@ class Scene:
         self.replaced: set[str] = set()
         self.taken_names: set[str] = set()
         self.cannot_start: dict[str, str] = {}
+        self.left_behind: tuple[str, ...] | None = ()
         self.can_batch = False
         self.progress: dict[str, datetime] = {}
         self.hold: Callable[[datetime], Hold | None] = lambda _slot: None
@@ -106,6 +107,7 @@ class Scene:
             replaced=frozenset(self.replaced),
             taken_names=frozenset(self.taken_names),
             cannot_start=dict(self.cannot_start),
+            left_behind=self.left_behind,
             can_batch=self.can_batch,
             progress=self.progress,
             hold=self.hold,

@@ -641,6 +641,41 @@ def test_without_backfill_nothing_is_made_ahead() -> None:
 # --- Batches --------------------------------------------------------------------------------------------
 
 
+def test_before_a_release_it_is_asked_for_pods_that_are_left() -> None:
+    """Nobody has looked since the operator's start, or since a run vanished in the middle."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00"))
+    scene.left_behind = None
+    decision = scene.decide("13:30")
+    assert (decision.look_for_pods, decision.release) == (True, ())
+    scene.left_behind = ()
+    assert [release.run for release in scene.decide("13:30").release] == [run]
+
+
+def test_nothing_starts_while_a_pod_of_a_vanished_run_lives() -> None:
+    """Its Job is gone; its command has not ended. What it waits for is told."""
+    scene = chain()
+    scene.claimed(scene.one_off("10:00"))
+    scene.left_behind = ("work-1-1-abcde",)
+    decision = scene.rest("13:30")
+    assert decision.release == ()
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert "pod work-1-1-abcde of a Job that is gone has not ended" in caught_up.message
+
+
+def test_nothing_is_claimed_while_a_pod_of_a_vanished_run_lives() -> None:
+    """The next run waits unclaimed."""
+    scene = chain()
+    scene.one_off("10:00")
+    scene.left_behind = ("work-1-1-abcde",)
+    scene.rest("13:30")
+    assert scene.status.ongoing is None
+    scene.left_behind = ()
+    scene.rest("13:30")
+    assert scene.status.ongoing is not None
+
+
 @pytest.mark.parametrize(
     ("batch", "can_batch", "now", "through"),
     [

@@ -1,0 +1,149 @@
+"""The operator with a mistake in it: `kopf run -m tests.chaos.mutant_operator`. To show that the checker finds it.
+
+The environment's MUTANT names the mistake. Those of the fence take one guard away; those of the core change one
+line of it, as the unit tests' mutants do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import crontabber_operator.handlers  # noqa: F401 - registers with kopf
+from crontabber_operator import bookkeeping, gated, job_writer, manifests
+from crontabber_operator.cluster import Cluster
+from crontabber_operator.decision import Release
+
+Patch = list[dict[str, Any]]
+
+
+# --- Guards taken away ----------------------------------------------------------------------------------------
+
+
+def _send_without(is_guard: Callable[[Mapping[str, Any]], bool], part: str) -> None:
+    """Leave operations out of all JSON patches of what is in this part of the API."""
+    original = Cluster._request  # noqa: SLF001 - the one door through which all goes
+
+    async def request(
+        self: Cluster, method: str, path: str, body: Any = None, *rest: Any, **options: Any
+    ) -> Any:
+        if part in path and isinstance(body, list):
+            body = [one for one in body if not is_guard(one)]
+        return await original(self, method, path, body, *rest, **options)
+
+    Cluster._request = request  # type: ignore[method-assign] # noqa: SLF001
+
+
+def _no_claim_guard() -> None:
+    _send_without(lambda one: one["path"] == "/metadata/resourceVersion", "/crontabberjobs/")
+
+
+def _no_command_guard() -> None:
+    original = Cluster._request  # noqa: SLF001 - as above
+
+    async def request(
+        self: Cluster, method: str, path: str, body: Any = None, *rest: Any, **options: Any
+    ) -> Any:
+        if "/crontabberjobs/" in path and isinstance(body, dict):
+            body = {"metadata": {"annotations": body["metadata"]["annotations"]}}
+        return await original(self, method, path, body, *rest, **options)
+
+    Cluster._request = request  # type: ignore[method-assign] # noqa: SLF001
+
+
+def _no_release_guard(path: str) -> Callable[[], None]:
+    original = manifests.release_patch
+
+    def unguarded(release: Release) -> Patch:
+        return [
+            one for one in original(release) if not (one["op"] == "test" and one["path"].startswith(path))
+        ]
+
+    def install() -> None:
+        vars(job_writer)["release_patch"] = unguarded
+
+    return install
+
+
+# --- Lines changed --------------------------------------------------------------------------------------------
+
+
+def _line(module: ModuleType, function: str, old: str, new: str) -> Callable[[], None]:
+    def install() -> None:
+        source = textwrap.dedent(inspect.getsource(getattr(module, function)))
+        assert source.count(old) == 1, f"{function} has no longer one {old!r}"
+        made: dict[str, Any] = {}
+        exec(compile(source.replace(old, new), function, "exec"), vars(module), made)  # noqa: S102 - our own text
+        setattr(module, function, made[function])
+
+    return install
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "claims without a guard": _no_claim_guard,
+    "takes commands without a guard": _no_command_guard,
+    "releases whatever has the name": _no_release_guard("/metadata/uid"),
+    "releases what was released": _no_release_guard("/spec/template"),
+    "releases without any guard": _no_release_guard("/"),
+    "releases beside another run": _line(
+        gated, "_why_occupied", "if running is None:\n        return None", "return None"
+    ),
+    "releases beside a pod that is left": _line(
+        gated, "_why_occupied", "if running is None and view.seen.left_behind:", "if False:"
+    ),
+    "records before the outcome": _line(
+        gated,
+        "record",
+        "if run.finished is None:\n        return books, None",
+        "if run.released and run.finished is None:\n"
+        "        return _record_good(view, books, run, view.now, claim, claim.through), None\n"
+        "    if run.finished is None:\n        return books, None",
+    ),
+    "runs the newest first": _line(
+        bookkeeping, "head", "oldest = view.spec.slots.next_after(settled)", "oldest = view.newest"
+    ),
+    "settles what failed": _line(
+        bookkeeping,
+        "record_failure",
+        "error_count=status.error_count + 1,",
+        "error_count=status.error_count + 1, settled_through=max(entry.slot, cursor(job, status)),",
+    ),
+    "forgets what succeeded": _line(
+        bookkeeping, "record_success", "settled_through=max(through, cursor(job, status)),", ""
+    ),
+    "releases without a claim": _line(
+        gated,
+        "_towards_claim",
+        "books = _claim(view, books, chosen)",
+        "release += (_release(view, books, chosen, _claim(view, books, chosen).ongoing),)",
+    ),
+    "tells the wrong run time": _line(
+        gated, "_release", "view.spec.written(claim.slot)", "view.spec.written(view.now)"
+    ),
+    "tells the wrong last success": _line(
+        gated,
+        "_release",
+        "view.spec.written(books.last_success_time)",
+        "view.spec.written(books.first_run_time)",
+    ),
+    "takes a failure for the last success": _line(
+        bookkeeping,
+        "record_failure",
+        "error_count=status.error_count + 1,",
+        "error_count=status.error_count + 1, last_success_time=entry.slot,",
+    ),
+    "counts no failures": _line(bookkeeping, "record_failure", "error_count=status.error_count + 1,", ""),
+}
+"""Each mistake, and what makes the operator make it."""
+
+
+def _install(name: str) -> None:
+    MUTANTS[name]()
+
+
+if os.environ.get("MUTANT"):
+    _install(os.environ["MUTANT"])
