@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -15,7 +14,7 @@ from typing import Self
 import yaml
 
 from tests.chaos.dice import Tally
-from tests.chaos.proxy import Proxy, ProxyThread, Strike
+from tests.chaos.proxy import Held, Proxy, ProxyThread, Strike
 from tests.integration.operator_process import OperatorProcess
 
 Wait = Callable[[float], bool]
@@ -160,19 +159,20 @@ class Crew:
     def freeze(self, wait: Wait, seconds: float, *, before: bool) -> None:
         """Freeze the first operator in the middle of a write, which arrives (or is answered) when it is too late."""
         first = self.berths[0]
-        struck, thawed = threading.Event(), threading.Event()
+        held = Held()
 
         async def strike() -> None:
             first.signal(signal.SIGSTOP)
-            struck.set()
-            await asyncio.to_thread(thawed.wait)
+            await held.hold()
 
         self._arm(Strike(1, before, strike))
-        if self._is_struck(struck, wait):
-            self.berths[1].start()
-            wait(seconds)
-        thawed.set()
-        first.signal(signal.SIGCONT)
+        try:
+            if self._is_struck(held.struck, wait):
+                self.berths[1].start()
+                wait(seconds)
+        finally:
+            held.let_go()
+            first.signal(signal.SIGCONT)
         wait(seconds / 4)
         self.berths[1].kill()
 

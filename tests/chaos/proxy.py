@@ -89,6 +89,29 @@ class Strike:
     """Tells by method, path and body."""
 
 
+class Held:
+    """A write that is held back until it is let go."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.struck = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._let_go = asyncio.Event()
+
+    async def hold(self) -> None:
+        """Hold it."""
+        self._loop = asyncio.get_running_loop()
+        self.struck.set()
+        await self._let_go.wait()
+
+    def let_go(self) -> None:
+        """Have it arrive; from any thread."""
+        if self._loop is None:
+            self._let_go.set()
+        else:
+            self._loop.call_soon_threadsafe(self._let_go.set)
+
+
 @dataclass
 class Proxy:
     """One operator's way to the API server. `start` it in the loop that it works in."""

@@ -5,9 +5,7 @@ The operator as it is must come through all of them.
 
 from __future__ import annotations
 
-import asyncio
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from tests.chaos.crew import Berth, Place
 from tests.chaos.dice import Tally
 from tests.chaos.evidence import COMMANDS_FOLDER, Evidence, parse_time, read_runs
 from tests.chaos.grid import grid_of
-from tests.chaos.proxy import ProxyThread, Strike
+from tests.chaos.proxy import Held, ProxyThread, Strike
 from tests.chaos.recorder import Recorder
 from tests.integration.testbed import Api, Body, Testbed, written
 
@@ -45,23 +43,6 @@ class Studio:
     folder: Path
 
 
-class Held:
-    """A write that is held back until it is let go."""
-
-    def __init__(self) -> None:
-        self.struck = threading.Event()
-        self._thawed = threading.Event()
-
-    async def hold(self) -> None:
-        """Hold it."""
-        self.struck.set()
-        await asyncio.to_thread(self._thawed.wait)
-
-    def let_go(self) -> None:
-        """Have it arrive."""
-        self._thawed.set()
-
-
 class Scene:
     """A namespace with one job, two places for operators, and a person who acts at the right moment."""
 
@@ -76,9 +57,12 @@ class Scene:
         self.first, self.second = (Berth(place, berth, tally=Tally()) for berth in ("one", "two"))
         self.bed = Testbed(self.api, name, self.folder, list)
         self.slots: Sequence[datetime] = ()
+        self._held: list[Held] = []
 
     def close(self) -> None:
         """End its operators and remove the namespace."""
+        for held in self._held:
+            held.let_go()
         for berth in (self.first, self.second):
             berth.signal(signal.SIGCONT)
             berth.close()
@@ -122,6 +106,7 @@ class Scene:
     def hold(self, berth: Berth, matches: Callable[[str, str, bytes], bool]) -> Held:
         """Hold the next such write of the operator in this place."""
         held = Held()
+        self._held.append(held)
         berth.proxy.strike = Strike(1, before=True, do=held.hold, matches=matches)
         return held
 
