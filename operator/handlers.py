@@ -33,6 +33,7 @@ from crontabber_operator.server_clock import keep
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Kind
 from crontabber_operator.watching import Watching
+from crontabber_operator.watches import forgive
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
         if isinstance(memo, Settings)
         else Settings.read({"health": os.environ.get("CRONTABBER_HEALTH", "off")})
     )
+    forgive()
     async with contextlib.AsyncExitStack() as unless_started:
         health = Health()
         unless_started.push_async_callback(health.close)

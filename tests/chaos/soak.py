@@ -137,7 +137,7 @@ def _sample(
     samples = []
     while time.monotonic() - started < minutes * 60:
         time.sleep(SAMPLE_SECONDS)
-        if not process.is_running():
+        if berth.process is None or not berth.process.runs:
             raise RuntimeError(f"the operator ended; see {berth.log}")
         with contextlib.suppress(
             ApiError, OSError, urllib3.exceptions.HTTPError, FileNotFoundError, IndexError
