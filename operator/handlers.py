@@ -32,8 +32,8 @@ from crontabber_operator.reporting import Reporting
 from crontabber_operator.server_clock import keep
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Kind
-from crontabber_operator.watching import Watching
 from crontabber_operator.watches import forgive
+from crontabber_operator.watching import Watching
 
 logger = logging.getLogger(__name__)
 
