@@ -604,6 +604,8 @@ class Hook:
         own = dict(zip(first, self._task.templates))
         sys.argv[1:] = [slot.filled_in(own.get(value, value)) for value in sys.argv[1:]]
         utility.argv = [slot.filled_in(value) for value in template]
+        # Once in a process is what a run by itself does; again, it would set up the logging anew.
+        sys.modules["django"].setup = lambda *_args, **_options: None  # type: ignore[attr-defined]
         if skips_checks:
             skip_checks()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -104,6 +104,7 @@ class World:
         """How far a batch came, by its Job's uid."""
         self.progress: dict[str, datetime] = {}
         """How far a batch has come that goes on, by its Job's uid."""
+        self.suspended_by_hand: set[str] = set()
         self.cronjob: Manifest | None = None
         self.ledger = Ledger()
         self.operators: list[Operator] = []
@@ -452,8 +453,11 @@ class World:
         body = copy.deepcopy(self.jobs[name])
         body["spec"]["suspend"] = suspend
         body["status"]["active"] = 0 if suspend else 1
-        if not suspend:
-            self._check_overlap(body)
+        if suspend:
+            self.suspended_by_hand.add(body["metadata"]["uid"])
+        else:
+            # Where a person had suspended both, it is that person who has them run side by side.
+            self._check_overlap(body, ignored=self.suspended_by_hand)
         self._put_job(body)
 
     def create_from(self) -> None:
@@ -464,12 +468,13 @@ class World:
 
     # --- What must never happen ----------------------------------------------------------------------------
 
-    def _check_overlap(self, body: Manifest) -> None:
+    def _check_overlap(self, body: Manifest, ignored: Collection[str] = ()) -> None:
         if _by_hand(body):
             return
         for other in self.started():
             if (
                 other["metadata"]["uid"] != body["metadata"]["uid"]
+                and other["metadata"]["uid"] not in ignored
                 and other["status"].get("active")
                 and self._could_be_known(other)
             ):

@@ -312,7 +312,7 @@ def test_the_end_of_what_it_was_forked_from_fails_the_slot(bench: Bench) -> None
 @pytest.mark.parametrize("how", ["hang", "hang deaf"])
 def test_a_slot_that_hangs_is_ended(bench: Bench, how: str) -> None:
     """By SIGTERM first, then by SIGKILL; the report says that it was not in time."""
-    ended = bench.run(3, control={1: how}, timeout=3, grace=1)
+    ended = bench.run(3, control={1: how}, timeout=10, grace=1)
     assert (ended.code, ended.good) == (124, hour(0))
     report = read_report(ended.message, NONCE)
     assert report is not None
