@@ -80,10 +80,9 @@ func run() error {
 	if err := json.NewDecoder(os.Stdin).Decode(&asked); err != nil {
 		return err
 	}
-	reader := parser.NewParser(parser.Options{})
 	given := answer{Alerts: []alert{}, Expressions: []named{}}
 	for _, text := range asked.Expressions {
-		expression, err := reader.ParseExpr(text)
+		expression, err := parser.ParseExpr(text)
 		if err != nil {
 			return fmt.Errorf("%s: %w", text, err)
 		}
@@ -91,7 +90,7 @@ func run() error {
 	}
 	player := player{
 		engine: promql.NewEngine(promql.EngineOpts{
-			MaxSamples: 1_000_000, Timeout: time.Minute, LookbackDelta: 5 * time.Minute, Parser: reader,
+			MaxSamples: 1_000_000, Timeout: time.Minute, LookbackDelta: 5 * time.Minute,
 		}),
 		store: memory(asked.Series, asked.Start),
 		start: asked.Start,
