@@ -20,6 +20,9 @@ SEED    ?= 1
 MINUTES ?= 1
 COPIES  ?= 1
 
+# For `make fuzz`, also drawn from SEED.
+RESOURCES ?= 10000
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -43,7 +46,7 @@ demo-down: $(STAMP) ## Remove what the demo left up
 
 .PHONY: test
 test: $(STAMP) binaries helm-binary ## Run all tests (ARGS=… for pytest)
-	$(BIN)/python -m pytest tests/unit tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/integration tests/fuzz $(ARGS)
 
 .PHONY: unit
 unit: $(STAMP) ## Run the tests that need no cluster
@@ -52,6 +55,11 @@ unit: $(STAMP) ## Run the tests that need no cluster
 .PHONY: integration
 integration: $(STAMP) binaries helm-binary ## Run the tests on the devcluster
 	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(STAMP) binaries ## Make many resources from the CRD's schema (RESOURCES=10000 SEED=1)
+	CRONTABBER_FUZZ_RESOURCES=$(RESOURCES) CRONTABBER_FUZZ_SEED=$(SEED) CRONTABBER_FUZZ=20000 \
+	  $(BIN)/python -m pytest -s tests/fuzz tests/unit/test_fuzz_decisions.py $(ARGS)
 
 .PHONY: e2e
 e2e: $(STAMP) binaries helm-binary ## Test the installed chart: on kind, else on real containers made here (Linux, root), else on the devcluster's process node

@@ -39,7 +39,7 @@ MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 LEASES = "coordination.k8s.io/v1"
 PAGE_SIZE = 500
-POD_EVENTS_MAX = 50
+EVENTS_MAX = 50
 
 
 class ApiError(Exception):
@@ -68,6 +68,16 @@ class ApiError(Exception):
     def guard_failed(self) -> bool:
         """A precondition didn't hold: what was decided on is not what exists."""
         return self.status in (409, 412, 422) and not self.already_exists
+
+    @property
+    def too_large(self) -> bool:
+        """The object would not fit into etcd."""
+        return "request is too large" in self.message
+
+    @property
+    def denied(self) -> bool:
+        """An admission webhook or policy refused it, whose answer has any status: 400 and 422 by themselves."""
+        return "denied request:" in self.message or "denied the request" in self.message
 
     @property
     def transient(self) -> bool:
@@ -282,9 +292,9 @@ class Cluster:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ApiError(0, type(error).__name__, f"GET {path}: {error or 'no answer'}") from error
 
-    async def list_pod_events(self, namespace: str, pod_uid: str) -> list[Body]:
-        """List the Events of a pod, as many as say anything."""
-        query = {"fieldSelector": f"involvedObject.uid={pod_uid}", "limit": str(POD_EVENTS_MAX)}
+    async def list_events_of(self, namespace: str, uid: str) -> list[Body]:
+        """List the Events of a pod or another object, as many as say anything."""
+        query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(EVENTS_MAX)}
         found = await self._request("GET", f"{_path('v1', namespace, 'events')}?{urlencode(query)}")
         return list(found.get("items") or [])
 

@@ -6,7 +6,7 @@ ADR 2 says how it is replaced and how drift is told from what others may set. No
 from __future__ import annotations
 
 from crontabber_operator.backfill import ApplyCronJob, MoveLastSchedule
-from crontabber_operator.cluster import ApiError, Cluster
+from crontabber_operator.cluster import ApiError, Body, Cluster
 from crontabber_operator.inquiry import Inquiry
 from crontabber_operator.job_writer import JobWriter
 from crontabber_operator.manifests import Owner, Plan, cronjob_patch
@@ -14,6 +14,7 @@ from crontabber_operator.memory import Memory
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import CronJobSeen, Observed, Unavailable
 from crontabber_operator.planning import Planner
+from crontabber_operator.refusals import taken_away, taken_away_sentence
 from crontabber_operator.store import Resource, Store
 
 
@@ -75,11 +76,13 @@ class CronJobWriter:
     async def _apply(self, owner: Owner, made: Plan, memory: Memory, *, exists: bool) -> None:
         if not exists:
             try:
-                self._store.put_cronjob(await self._cluster.create_cronjob(made.manifest), asked_for=True)
+                body = await self._cluster.create_cronjob(made.manifest)
+                self._store.put_cronjob(body, asked_for=True)
             except ApiError as error:
                 if not error.already_exists:
                     raise
             else:
+                _check(made, body)
                 return
         found = await self._inquiry.fetch_cronjob(owner)
         live = self._store.cronjob(owner)
@@ -89,3 +92,11 @@ class CronJobWriter:
         body = await self._cluster.patch_cronjob(owner.namespace, owner.name, patch)
         self._store.put_cronjob(body, asked_for=True)
         memory.verified = body["metadata"]["resourceVersion"]
+        _check(made, body)
+
+
+def _check(made: Plan, body: Body) -> None:
+    """Raise ApiError where an admission webhook took something away: writing it again would be in vain."""
+    lost = taken_away(made.manifest, body)
+    if lost:
+        raise ApiError(403, "TakenAway", taken_away_sentence("CronJob", lost))

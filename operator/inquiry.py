@@ -22,7 +22,7 @@ from crontabber_operator.memory import Batch, Inspected, LeftBehind, Memory, Sta
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import Evidence, Observed, Run, RunKind
 from crontabber_operator.planning import Planner
-from crontabber_operator.pod_starts import LONGEST_WAIT, cannot_start
+from crontabber_operator.pod_starts import LONGEST_WAIT, cannot_start, pod_refused
 from crontabber_operator.store import Key, Resource, Store
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Inquiry:
         attempt = (claim.uid, claim.attempt) if claim is not None else None
         if start is not None and (start.attempt != attempt or run is None or not run.is_starting):
             start = memory.start = None
-        if run is None or attempt is None or not (run.is_starting and run.active):
+        if run is None or attempt is None or not run.is_starting or run.failed_pods >= attempt[1]:
             return  # or its pod has ended, and is about to be recorded
         if start is None:
             # Of a further attempt nothing but its pod tells when it began.
@@ -149,10 +149,13 @@ class Inquiry:
         if timedelta() < start.look_at - now <= LONGEST_WAIT:  # a clock may be put back
             return
         pods = await self._cluster.list_job_pods(resource.owner.namespace, run.uid)
-        found = cannot_start(pods, now - start.since)
+        if pods or run.active or run.suspended:
+            found = cannot_start(pods, now - start.since)
+        else:
+            found = pod_refused(run.uid, await self._events(resource.owner.namespace, run.uid))
         if found is not None and start.found is not None and found.why == start.found.why:
             found = start.found  # the kubelet words it differently each time
-        elif found is not None:
+        elif found is not None and pods:
             self._listener.cannot_start(resource, run, pods, found)
         memory.start = replace(start, looked_at=now, found=found)
 
@@ -216,6 +219,14 @@ class Inquiry:
         before = memory.left_behind
         since = before.since if before is not None and before.pods else now
         memory.left_behind = LeftBehind(left, since, now)
+
+    async def _events(self, namespace: str, uid: str) -> list[Body]:
+        try:
+            return await self._cluster.list_events_of(namespace, uid)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return []  # it is not allowed everywhere; kubectl describe shows them
 
     async def ask_about(self, owner: Owner, name: str, uid: str, memory: Memory) -> None:
         """Ask the API server itself about a Job."""

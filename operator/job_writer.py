@@ -29,6 +29,7 @@ from crontabber_operator.memory import Memory, NoBatch
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import SECOND, Run, Unavailable
 from crontabber_operator.planning import Planner
+from crontabber_operator.refusals import taken_away, taken_away_sentence
 from crontabber_operator.runner_delivery import NotDeliveredError, deliver
 from crontabber_operator.store import Key, Resource, Store
 from crontabber_operator.times import format_time
@@ -104,6 +105,15 @@ class JobWriter:
                 self._planner.refused(memory, made, error)
                 return
             body = await self._cluster.get_job(owner.namespace, name)
+        else:
+            lost = taken_away(manifest, body)
+            if lost:
+                # Making one after the other would not help, and one that lost its suspension runs unclaimed.
+                await self._cluster.delete_job(owner.namespace, name, body["metadata"]["uid"])
+                self._planner.refused(
+                    memory, made, ApiError(403, "TakenAway", taken_away_sentence("Job", lost))
+                )
+                return
         memory.refusal = None
         self._store.put_job(body, asked_for=key)
         if all(run.name != name for run in self._store.runs(owner)):

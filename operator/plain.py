@@ -17,6 +17,8 @@ from crontabber_operator.decision import Decision, MoveLastSchedule, next_of
 from crontabber_operator.models import HISTORY_LENGTH, Disregarded, HistoryEntry, Ongoing, Result, Status
 from crontabber_operator.observed import SECOND, Attempt, Evidence, Hold, Run, RunKind, View
 
+NOT_FIRED = timedelta(seconds=30)
+"""A run that the controller has not made so long after its slot, it could not make."""
 FIRING_LAG = timedelta(seconds=10)
 """A run that the controller made is seen at the latest so long after its slot."""
 
@@ -211,11 +213,13 @@ def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
         discard += upkeep.needless_retries(view, books)
     late_at: datetime | None = None
     waiting_for: Hold | None = None
+    told_at: datetime | None = None
     cannot_start: str | None = None
     if books.ongoing is None:
         books = bookkeeping.skip_late(view, books, view.now - FIRING_LAG)
         due = bookkeeping.head(view, books)
         late_at = bookkeeping.late_at(view, due + FIRING_LAG) if due is not None else None
+        cannot_start, told_at = _not_fired(view, due)
     else:
         run = view.run(books.ongoing.uid)
         if run is not None:
@@ -225,9 +229,25 @@ def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
         discard=discard,
         release=upkeep.release_by_hand(view, books),
         cronjob=again,
-        wake_at=next_of(view.now, again_at, late_at),
+        wake_at=next_of(view.now, again_at, late_at, told_at),
     )
     return books, Situation(waiting_for=waiting_for, cannot_start=cannot_start), steps
+
+
+def _not_fired(view: View, due: datetime | None) -> tuple[str | None, datetime | None]:
+    """Tell, after a while, that the controller has not made the Job of a slot, or say when that is to be told."""
+    live = view.seen.cronjob
+    if due is None or live is None or view.spec.suspend or any(run.unfinished for run in view.seen.runs):
+        return None, None
+    # From when on it could: it may have been made, or resumed, long after the slot.
+    told_at = max(view.newest or due, upkeep.fired_until(live)) + NOT_FIRED
+    if view.now < told_at:
+        return None, told_at
+    name = view.job.name
+    return (
+        f"the CronJob controller has not made its Job. 'kubectl describe cronjob {name}' says why: a quota, or an"
+        " admission webhook; or the controller manager is away."
+    ), None
 
 
 def _fire_again(view: View, books: Status) -> tuple[MoveLastSchedule | None, datetime | None]:

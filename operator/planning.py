@@ -87,7 +87,7 @@ class Planner:
         known = memory.refusal
         count = known.count + 1 if known is not None and known.hash == made.hash else 1
         delay = doubled(FIRST_DELAY_SECONDS, count, LONGEST_DELAY_SECONDS)
-        is_invalid = error.status in (400, 422)
+        is_invalid = error.status in (400, 422) and not error.denied
         memory.refusal = Refusal(
             hash=made.hash,
             told=Unavailable(

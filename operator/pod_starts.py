@@ -67,6 +67,12 @@ _GATED: Final = (
     "SchedulingGated",
     "It is held back by a scheduling gate, such as Kueue's until it is admitted.",
 )
+_NO_POD: Final = (
+    "PodRefused",
+    "No pod was made for it. The Job's Events say why: a quota, a limit, a webhook, the Pod Security Standards.",
+)
+_POD_NAME: Final = re.compile(r'^Error creating: (?:pods "[^"]*" is forbidden: )?')
+"""The name is another each time."""
 _DISRUPTIONS: Final = {
     "PreemptionByScheduler": ("Preempted", "It had to make room for a pod of higher priority."),
     "DeletionByTaintManager": ("NodeLost", "Its node was lost, or must not run it any more."),
@@ -149,6 +155,14 @@ def cannot_start(pods: Iterable[Body], waited: timedelta) -> CannotStart | None:
             why, details = found
             return CannotStart(pod["metadata"]["uid"], why, _one_line(details))
     return None
+
+
+def pod_refused(job_uid: str, events: Iterable[Body]) -> CannotStart:
+    """Say why a Job that was released a while ago has no pod; `events` are the Job's, as far as they can be read."""
+    told = [one for one in events if one.get("reason") == "FailedCreate"]
+    newest = max(told, key=lambda one: str(one.get("lastTimestamp") or ""), default=None)
+    details = _POD_NAME.sub("", str(newest.get("message") or "")) if newest is not None else ""
+    return CannotStart(job_uid, _NO_POD, _one_line(details))
 
 
 def _waiting(status: Body) -> tuple[Why, str] | None:

@@ -33,7 +33,7 @@ from crontabber_operator.recorder import Recorder
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource, Store
 from crontabber_operator.sweeper import Sweeper
-from crontabber_operator.telling import Telling, changes, run_now_failed
+from crontabber_operator.telling import Telling, changes, run_now_failed, too_large
 from crontabber_operator.templates import Templates
 from crontabber_operator.ticker import Ticker
 
@@ -321,6 +321,8 @@ class Reconciler:
         try:
             body = await self._cluster.write_status(owner, resource.resource_version, status.write())
         except ApiError as error:
+            if error.too_large:
+                self._recorder.tell(owner, too_large())
             if not (error.guard_failed or error.not_found):
                 raise
             await self.inquiry.refresh(resource, error)

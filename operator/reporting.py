@@ -103,7 +103,7 @@ class Reporting(Listener):
                 async with self._turn:
                     if await self._is_wanted(job.namespace):
                         for uid in unnamed:
-                            events[uid] = await self._cluster.list_pod_events(job.namespace, uid)
+                            events[uid] = await self._cluster.list_events_of(job.namespace, uid)
             except ApiError as error:
                 logger.info(
                     "%s/%s: why a pod never started can't be read: %s", job.namespace, job.name, error

@@ -111,6 +111,12 @@ def _starts(before: Status, after: Status) -> Iterator[Telling]:
         yield Telling(CANNOT_START, condition.message if condition is not None else "", warning=True)
 
 
+def too_large() -> Telling:
+    """Return the Event on a resource whose status can't be written: no condition can say so."""
+    message = "There is no room in the resource for its status, so nothing can run: shorten spec.args or spec.template."
+    return Telling("TooLarge", message, warning=True)
+
+
 def run_now_failed(run: Run, attempt: Attempt) -> Telling:
     """Return the Event on a run that was made by hand and failed: nothing else tells of it."""
     message = (

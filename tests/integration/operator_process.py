@@ -1,6 +1,7 @@
 """The operator as a process of its own, for the tests: started, killed, stopped; its log kept.
 
-Also runs `faulty_operator`, which kills itself at a given write.
+Also runs `faulty_operator`, which kills itself at a given write, and `poisoned_operator`, in which something else is
+wrong.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -19,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 HANDLERS = "crontabber_operator.handlers"
 FAULTY = "faulty_operator"
+POISONED = "poisoned_operator"
 OUTPUT = "crontabber.output"
 """The logger of what commands print."""
 ENDS_WITHIN_SECONDS = 20.0
@@ -43,6 +45,12 @@ class Operator(Protocol):
 
     def log_tail(self) -> str:
         """Return the end of its log."""
+
+
+def _module(fault: str, environment: Mapping[str, str]) -> str:
+    if any(key in environment for key in ("OPERATOR_POISON", "OPERATOR_CLOCK")):
+        return POISONED
+    return FAULTY if fault else HANDLERS
 
 
 class OperatorProcess:
@@ -75,7 +83,7 @@ class OperatorProcess:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "kopf", "run", "--standalone", *scope),
-                    *("-m", module or (FAULTY if fault else HANDLERS)),
+                    *("-m", module or _module(fault, environment or {})),
                 ],
                 env={
                     **kept,

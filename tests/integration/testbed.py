@@ -41,6 +41,7 @@ PATHS = {
     "serviceaccounts": "/api/v1",
     "resourcequotas": "/api/v1",
     "configmaps": "/api/v1",
+    "limitranges": "/api/v1",
     "secrets": "/api/v1",
     "leases": "/apis/coordination.k8s.io/v1",
 }

@@ -616,3 +616,34 @@ def test_the_lever_of_a_suspended_job_is_left_alone() -> None:
     scene = plain(suspend=True)
     mark(scene, "11:30")
     assert scene.rest("11:40").cronjob is None
+
+
+# --- Hostile --------------------------------------------------------------------------------------------
+
+
+def test_very_many_failures_are_counted_and_the_newest_told() -> None:
+    """The operator was away for months, or somebody edited the Job's status: 2 billion entries hold up all jobs."""
+    scene = plain()
+    run = scene.native("10:00")
+    scene.evidence[run.uid] = Evidence(failures=(failure("10:05"),))
+    scene.change(run, failed_pods=2**31 - 1)
+    scene.rest("10:06")
+    assert scene.status.error_count == 2**31 - 1
+    assert [entry.attempt for entry in scene.status.history] == [2**31 - 1 - back for back in range(10)]
+    assert clock(scene.status.history[0].finished) == "10:05"
+    assert scene.status.ongoing is not None
+    assert scene.status.ongoing.attempt == 2**31
+
+
+def test_a_job_that_the_controller_could_not_make_is_told_after_a_while() -> None:
+    """A quota or a webhook refuses it to the controller, and nobody else is told."""
+    scene = plain(fired="09:00")
+    assert clock(scene.take("10:00:05").wake_at) == "10:00:30"
+    told = scene.told("10:00:31").condition(ConditionType.CAUGHT_UP)
+    assert told is not None
+    assert (told.status, told.reason) == ("False", bookkeeping.CANNOT_START)
+    assert "kubectl describe cronjob job" in told.message
+    scene.native("10:00", active=True)
+    told = scene.told("10:00:40").condition(ConditionType.CAUGHT_UP)
+    assert told is not None
+    assert told.reason == "Running"

@@ -14,6 +14,7 @@ from crontabber_operator.pod_starts import (
     CannotStart,
     cannot_start,
     look_at,
+    pod_refused,
 )
 
 START = datetime(2026, 6, 3, 10, tzinfo=UTC)
@@ -124,3 +125,22 @@ def test_looks_are_few_and_never_end() -> None:
     assert seconds == [30, 60, 120, 240, 480, 780, 1080, 1380, 1680]
     assert looks[0] - START == FIRST_LOOK
     assert looks[-1] - looks[-2] == LONGEST_WAIT
+
+
+def test_a_job_without_pods_tells_by_its_newest_event() -> None:
+    """The name of the pod, another each time, is left out: the same refusal is the same thing."""
+    events = [
+        {"reason": "SuccessfulCreate", "message": "x", "lastTimestamp": "2026-06-03T12:00:00Z"},
+        {"reason": "FailedCreate", "message": "old", "lastTimestamp": "2026-06-03T10:00:00Z"},
+        {
+            "reason": "FailedCreate",
+            "message": 'Error creating: pods "job-29-x7f2k" is forbidden: exceeded quota: few, requested: pods=1',
+            "lastTimestamp": "2026-06-03T11:00:00Z",
+        },
+    ]
+    assert pod_refused("u", events).message == "PodRefused: exceeded quota: few, requested: pods=1"
+
+
+def test_a_job_without_pods_whose_events_may_not_be_read_tells_where_to_look() -> None:
+    """The operator is not given more rights than it needs."""
+    assert "The Job's Events say why" in pod_refused("u", []).message

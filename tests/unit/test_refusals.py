@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crontabber_operator.refusals import MESSAGE_MAX_CHARACTERS, without_values
+from crontabber_operator.refusals import MESSAGE_MAX_CHARACTERS, Body, taken_away, without_values
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,43 @@ def test_it_is_one_line_of_some_length(message: str) -> None:
     told = without_values(message)
     assert len(told) <= MESSAGE_MAX_CHARACTERS
     assert "\n" not in told
+
+
+# --- What a webhook took away ------------------------------------------------------------------------------
+
+_JOB = {
+    "metadata": {"labels": {"a": "1"}, "annotations": {"b": "2"}, "ownerReferences": [{"uid": "u"}]},
+    "spec": {"suspend": True},
+}
+_CRONJOB = {
+    "metadata": {"labels": {"a": "1"}, "annotations": {"b": "2"}, "ownerReferences": [{"uid": "u"}]},
+    "spec": {
+        "suspend": False,
+        "jobTemplate": {"metadata": {"annotations": {"c": "3"}}, "spec": {"suspend": True}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "made", "lost"),
+    [
+        (_JOB, _JOB, []),
+        (_JOB, {**_JOB, "metadata": {**_JOB["metadata"], "labels": {"a": "1", "x": "y"}}}, []),
+        (_JOB, {**_JOB, "metadata": {**_JOB["metadata"], "labels": {"a": "other"}}}, ["metadata.labels"]),
+        (
+            _JOB,
+            {"metadata": {}, "spec": {}},
+            ["metadata.labels", "metadata.annotations", "metadata.ownerReferences", "spec.suspend"],
+        ),
+        (_CRONJOB, _CRONJOB, []),
+        (
+            _CRONJOB,
+            {**_CRONJOB, "spec": {"jobTemplate": {"spec": {}}}},
+            ["spec.jobTemplate.metadata.annotations"],
+        ),
+        (_CRONJOB, {**_CRONJOB, "spec": {**_CRONJOB["spec"], "suspend": True}}, []),
+    ],
+)
+def test_what_was_taken_away_is_named(sent: Body, made: Body, lost: list[str]) -> None:
+    """Added is anything; a CronJob's suspension is looked after elsewhere."""
+    assert taken_away(sent, made) == lost

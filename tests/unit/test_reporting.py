@@ -68,7 +68,7 @@ class Answers:
             raise self.secret
         return self.secret
 
-    async def list_pod_events(self, _namespace: str, uid: str) -> list[dict[str, Any]]:
+    async def list_events_of(self, _namespace: str, uid: str) -> list[dict[str, Any]]:
         """Answer, or never."""
         self.asked.append(f"events {uid}")
         self.at_once += 1
