@@ -32,8 +32,9 @@ from crontabber_operator.election import (
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 3.0
+ANSWER_SECONDS = 5.0
 """An API server that doesn't answer in this time is asked again."""
+PAUSE_MIN_SECONDS = 0.1
 GIVE_BACK_SECONDS = 1.0
 """So long the operator's end waits for it."""
 AGAIN_SECONDS = 60.0
@@ -134,7 +135,8 @@ class Elector:
             self._until = asked_at + DECIDES_SECONDS
             if not self._leads:
                 self._begin()
-            return RENEW_SECONDS
+            # A slow API server must not let it run out between two renewals.
+            return max(RENEW_SECONDS - (self._clock() - asked_at), PAUSE_MIN_SECONDS)
         if self._leads and (self._is_lost() or not self.may_write()):
             await self._end()
         return LOOK_SECONDS

@@ -59,6 +59,35 @@ def test_operator_pod_that_is_killed_in_the_middle_loses_and_repeats_nothing(
     team.wait(lambda: f"crontabber.output: [{last}" in chart.log_tail(), "what the last slot printed is told")
 
 
+def test_second_replica_stands_by_and_takes_over(chart: Chart, team: Testbed, place: Site) -> None:
+    """Whichever pod goes, killed or asked to, the other one leads on; each slot runs once, in order."""
+    if not place.runs_containers:
+        pytest.skip("pods of the process node share this machine's ports: there is one operator at a time")
+    slots = team.missed_slots(6)
+    chart.kubectl("scale", "deployment/crontabber", "--replicas=2")
+    try:
+        chart.kubectl("rollout", "status", "deployment/crontabber", "--timeout=120s", timeout_seconds=150)
+        job = team.job("chain", backfill=True, annotations={"mark-success": before(slots)})
+        for count, how in ((1, ("--grace-period=0", "--force")), (3, ("--wait=false",))):
+            team.wait_good(job, count)
+            leader = holder(chart)
+            chart.kubectl("delete", "pod", leader, *how)
+            team.wait(lambda leader=leader: holder(chart) not in ("", leader), "another one leads")
+            assert holder(chart) in {pod["metadata"]["name"] for pod in chart.pods()}
+        team.wait_status(job, missed=0, settledThrough=written(slots[-1]))
+    finally:
+        chart.kubectl("scale", "deployment/crontabber", "--replicas=1")
+    assert [run.run_time for run in team.runs(job)] == [short(slot) for slot in slots], team.report()
+    assert not any(run.overlapped for run in team.runs(job))
+    team.wait(lambda: len(chart.pods()) == 1, "one operator is left")
+
+
+def holder(chart: Chart) -> str:
+    """Return the pod that holds the Lease."""
+    lease = json.loads(chart.kubectl("get", "lease", "crontabber", "--output=json"))
+    return str(lease["spec"].get("holderIdentity", ""))
+
+
 def test_operator_ends_at_once_when_it_is_asked_to(chart: Chart) -> None:
     """As process 1 of its container it hears SIGTERM: it is gone long before it would be killed."""
     (pod,) = chart.pods()
