@@ -238,8 +238,16 @@ def gone(prometheus: Prometheus) -> None:
     prometheus.stop("10.0.0.1:8080")
 
 
+def led_by_nobody(prometheus: Prometheus) -> None:
+    """The operator is there, and may not use its Lease."""
+    prometheus.scrape(1)
+    prometheus.metrics["10.0.0.1:8080"].leading(False)
+
+
+DOWN = "Crontabber's operator is not there, or none of them decides."
 CASES = [
-    Case("CrontabberDown", gone, 10, 11, "critical", "Crontabber's operator is not there."),
+    Case("CrontabberDown", gone, 10, 11, "critical", DOWN),
+    Case("CrontabberDown", led_by_nobody, 10, 11, "critical", DOWN),
     Case(
         "CrontabberOperatorFailing",
         stuck,
