@@ -77,6 +77,10 @@ soak: $(STAMP) binaries ## Run 1,000 jobs every minute for an hour (MINUTES=…)
 mutants: $(STAMP) binaries ## Show that the checker finds the mistakes that an operator could make
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
 
+.PHONY: bench
+bench: $(STAMP) binaries ## Measure how fast it is, beside CronJobs and the original's loop (ARGS="--quick", "--only storm")
+	$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: kind-up
 kind-up: $(STAMP) ## Start kind's cluster for `make e2e` (needs docker and kind)
 	@$(BIN)/python -m devcluster.kind up
@@ -89,7 +93,7 @@ kind-down: $(STAMP) ## Remove kind's cluster
 lint: $(STAMP) ## Check style, types and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p crontabber_operator -p devcluster
+	$(BIN)/mypy -p crontabber_operator -p devcluster -p benchmarks
 	$(BIN)/lint-imports
 
 .PHONY: format

@@ -95,6 +95,12 @@ class Api:
         answer: Body = json.loads(response.data)
         return answer
 
+    def stream(self, path: str) -> urllib3.BaseHTTPResponse:
+        """Open a watch. The caller closes it."""
+        return self._pool.request(
+            "GET", self._server + path, headers=self._headers, preload_content=False, timeout=None
+        )
+
 
 def _decoded(data: str) -> str:
     import base64  # noqa: PLC0415

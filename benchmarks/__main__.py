@@ -1,0 +1,132 @@
+"""Measure, print the table, and keep figures and plots: `python -m benchmarks [--quick] [--only NAME]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from benchmarks import batch, release, size
+from benchmarks.figures import Result, table
+from benchmarks.stand import ROOT, Stand, standing
+from devcluster import LocalImage
+
+RESULTS = ROOT / "docs" / "performance"
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small numbers: only to see that it works")
+    parser.add_argument("--only", action="append", choices=list(PARTS), help="only this part; repeatable")
+    parser.add_argument("--out", type=Path, help="keep figures and plots here (docs/performance)")
+    options = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        for name in options.only or PARTS:
+            began, load = time.monotonic(), os.getloadavg()[0]
+            print(f"{name} …", file=sys.stderr, flush=True)
+            result = PARTS[name](Path(folder) / name, options.quick)
+            result.figures["load_before"] = round(load, 1)
+            results.append((name, result))
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            print(table(result.lines), flush=True)
+            if options.out is not None:
+                keep(options.out, name, result)
+    print()
+    print(table([line for _, result in results for line in result.lines]))
+    print()
+    print(machine())
+
+
+def keep(folder: Path, name: str, result: Result) -> None:
+    """Write figures and plots of a part."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "table": [vars(line) for line in result.lines],
+        **result.figures,
+    }
+    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    for plot, drawn in result.plots.items():
+        (folder / f"{plot}.svg").write_text(drawn, encoding="utf-8")
+
+
+def machine() -> str:
+    """Describe what was measured on."""
+    versions = ", ".join(f"{one} {version(one)}" for one in ("kopf", "kubernetes", "django"))
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()},"
+        f" Python {platform.python_version()}, {versions}, Kubernetes v1.34.4"
+    )
+
+
+def _instant(measure: Callable[[Stand, bool], list[Result]]) -> Callable[[Path, bool], Result]:
+    def run(folder: Path, quick: bool) -> Result:
+        with standing("instant", folder) as stand:
+            stand.start_operator()
+            return joined(measure(stand, quick))
+
+    return run
+
+
+def _release(stand: Stand, quick: bool) -> list[Result]:
+    return [
+        release.idle(stand, 5 if quick else 100),
+        release.chains(stand, *((5, 3) if quick else (100, 10))),
+        release.idle_writes(stand, 3 if quick else 30),
+    ]
+
+
+def _storm(stand: Stand, quick: bool) -> list[Result]:
+    return [release.storm(stand, count) for count in ([20] if quick else [1000, 5000])]
+
+
+def _size(folder: Path, quick: bool) -> Result:
+    with standing("none", folder) as stand:
+        sizes = [50, 100] if quick else [2000, 5000, 10_000]
+        results = [size.grown(stand, sizes, 3 if quick else 30)]
+        results.append(size.edited(stand, sizes[-1]))
+        return joined(results)
+
+
+def _batch(folder: Path, quick: bool) -> Result:
+    images = {"webapp": LocalImage.of(ROOT / "webapp")}
+    with standing("process", folder, images) as stand:
+        stand.start_operator()
+        return batch.compared(stand, *((10, 2, 1) if quick else (720, 20, 2)))
+
+
+def joined(results: list[Result]) -> Result:
+    """Put results together."""
+    whole = Result()
+    for one in results:
+        whole.lines += one.lines
+        whole.figures |= one.figures
+        whole.plots |= one.plots
+    return whole
+
+
+PARTS: dict[str, Callable[[Path, bool], Result]] = {
+    "release": _instant(_release),
+    "storm": _instant(_storm),
+    "batch": _batch,
+    "size": _size,
+}
+
+
+if __name__ == "__main__":
+    main()
