@@ -199,7 +199,7 @@ def test_attempts_of_a_plain_job_are_told_one_by_one(own: OwnOperators) -> None:
     bed.control("job", failures=2)
     job = bed.job("job", annotations={"mark-success": before(slots)})
     wait_settled(bed, job)
-    bed.wait(lambda: len(told([operator], job)) >= 3 + 2 * 5, "all three attempts are told")
+    bed.wait(lambda: any(one.attempt == "3" for one in told([operator], job)), "the third attempt is told")
     lines = told([operator], job)
     begun = [one for one in lines if one.text.endswith("begins")]
     assert [one.attempt for one in begun] == ["1", "2", "3"]
@@ -224,7 +224,10 @@ def test_failures_alone_are_told_when_they_have_failed_and_none_is_not_read(own:
     status = wait_settled(bed, failures)
     bed.wait(lambda: told([operator], run_now), "the run-now is told")
     failed = status["history"][-1]["job"]
-    bed.wait(lambda: len(told([operator], failures)) >= 6, "the failed run is told")
+    bed.wait(
+        lambda: any(one.text.startswith("RuntimeError") for one in told([operator], failures)),
+        "the failed run is told",
+    )
     lines = told([operator], failures)
     assert {one.pod.rpartition("-")[0] for one in lines} == {failed}
     assert lines[0].text.endswith("begins")
