@@ -79,7 +79,7 @@ NASTY = (
     b"10 %\r20 %\n"
     + f"x\u2028{FORGED}\u2029y\u0085z\n".encode()
     + b"y" * 20_000
-    + b'\n{"event": "counted", "level": "warning", "signatures": 3}\n\n'
+    + b'\n{"event": "counted", "level": "warning", "signatures": 3}\n\nthe end\n'
 )
 SHOWN = [
     "café \\xff\\xfe",
@@ -114,7 +114,7 @@ def test_the_log_has_what_was_printed_and_by_whom_in_three_formats(own: OwnOpera
         for operator in operators.values():
             bed.wait(
                 lambda operator=operator: (
-                    operator.log().count("café") == 2
+                    operator.log().count("the end") == 2
                     and operator.log().count("RuntimeError: the database is on fire") >= 1
                 ),
                 "both runs are told",
