@@ -8,7 +8,7 @@ operators from doing each other's work; that no slot runs twice, the fence of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,10 +62,10 @@ class Watch:
     def saw(self, lease: Lease | None, now: float) -> Watch:
         """Take what was read (None: there is no Lease).
 
-        One that was deleted still counts for as long as it would have lasted: its holder may not know yet.
+        One that was deleted still counts for as long as a renewed one would: its holder may not know yet.
         """
         if lease is None:
-            return replace(self, exists=False)
+            return Watch(self.lease, now, exists=False) if self.exists else self
         if self.lease == lease:
             return Watch(lease, self.since, exists=True)
         return Watch(lease, now, exists=True)

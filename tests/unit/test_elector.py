@@ -338,8 +338,8 @@ def test_the_time_in_the_lease_is_believed_within_reason() -> None:
 def test_a_lease_that_was_deleted_is_not_taken_from_its_holder() -> None:
     """The holder makes it again; only where it doesn't, another one does."""
     watch = Watch().saw(Lease("x", LASTS_SECONDS, "", 0, "1"), 5.0).saw(None, 6.0)
-    assert not watch.may_take("y", 14.9)
-    assert watch.may_take("y", 15.0)
+    assert not watch.saw(None, 15.0).may_take("y", 15.9)
+    assert watch.saw(None, 15.0).may_take("y", 16.0)
     assert Watch().saw(None, 6.0).may_take("y", 6.0)
 
 
