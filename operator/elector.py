@@ -1,7 +1,7 @@
 """Take the Lease, renew it, give it back; say who leads. The rules are in election.py.
 
-Has a connection of its own, so that a renewal never waits behind the leader's other requests. Decides nothing
-about jobs: whoever is told to lead does that.
+Has a connection of its own, so that a renewal never waits behind the leader's other requests, and runs in a thread
+of its own (campaign.py). Decides nothing about jobs: whoever is told to lead does that.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount
 
 
 class Elector:
-    """One operator's part in the election. Make it in the event loop that it is used in."""
+    """One operator's part in the election; `step` is to be called again and again."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs of its surroundings
         self,
         cluster: Cluster,
         place: tuple[str, str],
@@ -54,8 +54,13 @@ class Elector:
         *,
         identity: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        is_alive: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`place` is the Lease's namespace and name; `lead` begins deciding, `follow` ends it."""
+        """`place` is the Lease's namespace and name; `lead` begins deciding, `follow` ends it.
+
+        `is_alive`: whether this operator could decide; otherwise the Lease is left to others.
+        """
+        self._is_alive = is_alive
         self._clock = clock
         self._cluster = cluster
         self._namespace, self._name = place
@@ -101,12 +106,6 @@ class Elector:
         holder = self._watch.lease.holder if self._watch.lease is not None else ""
         return f"standby; {holder or 'nobody'} leads" + (f"; {self._trouble}" if self._trouble else "")
 
-    async def run(self) -> None:
-        """Stand for election until cancelled."""
-        while True:
-            pause_seconds = await self.step()
-            await asyncio.sleep(pause_seconds)
-
     async def give_back(self) -> None:
         """Let another operator lead at once; this one has stopped deciding."""
         lease, self._leads, self._until = self._watch.lease, False, 0.0
@@ -125,7 +124,7 @@ class Elector:
         asked_at = self._clock()
         try:
             async with asyncio.timeout(self._patience(asked_at)):
-                is_held = await (self._renew() if self._leads else self._stand())
+                is_held = self._is_alive() and await (self._renew() if self._leads else self._stand())
         except (ApiError, TimeoutError) as error:
             self._tell_trouble(error)
             is_held = False

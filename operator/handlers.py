@@ -18,8 +18,9 @@ from typing import Any
 
 import kopf
 
+from crontabber_operator.campaign import Campaign
 from crontabber_operator.cluster import Cluster
-from crontabber_operator.elector import Elector, place_of
+from crontabber_operator.elector import place_of
 from crontabber_operator.following import Following
 from crontabber_operator.health import Health
 from crontabber_operator.manifests import JOB_LABEL
@@ -54,10 +55,9 @@ class Operator:
     """What runs between kopf's start-up and its end."""
 
     def __init__(self, cluster: Cluster, settings: Settings, health: Health, for_lease: Cluster) -> None:
-        """`for_lease`: a connection of its own, so that a renewal never waits."""
+        """`for_lease`: a connection of its own, so that a renewal never waits; not used yet."""
         self.cluster = cluster
         self.health = health
-        self._for_lease = for_lease
         self.reconciler = Reconciler(cluster, settings)
         self.reporting = Reporting(cluster, settings, self.reconciler.store, self.reconciler.inquiry)
         self.following = Following(cluster, settings, self.reconciler.wake)
@@ -65,11 +65,11 @@ class Operator:
             self.reconciler.listeners.add(listener)
         self.watching = Watching(self.reconciler.store)
         cluster.wrote = self.watching.wrote
-        self.elector: Elector | None = None
+        self.campaign: Campaign | None = None
         if settings.leader_election:
             place = place_of(settings.lease)
-            self.elector = Elector(for_lease, place, self.reconciler.lead, self.reconciler.follow)
-            cluster.may_write = self.elector.may_write
+            self.campaign = Campaign(for_lease, place, self.reconciler.lead, self.reconciler.follow)
+            cluster.may_write = self.campaign.elector.may_write
         health.unready = self._unready
         health.standing["election"] = self._standing
         self.onlookers = Onlookers(settings, self.reconciler)
@@ -77,28 +77,29 @@ class Operator:
         self.task.add_done_callback(self._ended)
 
     async def _run(self) -> None:
-        if self.elector is None:
+        if self.campaign is None:
             self.reconciler.lead()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.reconciler.run())
             group.create_task(guard_watch(self.cluster))
             group.create_task(self.health.run(self._seems_wrong, self.cluster.serves_resource))
-            if self.elector is not None:
-                group.create_task(self.elector.run())
+            if self.campaign is not None:
+                group.create_task(self.campaign.run())
             group.create_task(keep(self.cluster.clock, self.cluster.ask_time))
 
     async def stop(self) -> None:
         """End the passes, let another operator lead, and close the connections."""
         self.task.cancel()
         await asyncio.wait({self.task})  # what it may have ended with is logged already
+        if self.campaign is not None:
+            self.campaign.retire()
         await self.reconciler.follow()
         await self.following.close()
-        if self.elector is not None:
-            await self.elector.give_back()
+        if self.campaign is not None:
+            await self.campaign.give_back()
         await self.reporting.close()
         await self.onlookers.close()
         await self.cluster.close()
-        await self._for_lease.close()
         await self.health.close()
 
     def _seems_wrong(self) -> list[str]:
@@ -108,10 +109,11 @@ class Operator:
         missing = not_watched((RESOURCE, JOBS, CRONJOBS, DEPLOYMENTS))
         if missing:
             return f"not watched yet: {', '.join(missing)}"
-        return self.elector.trouble if self.elector is not None and self.elector.is_refused else ""
+        elector = self.campaign.elector if self.campaign is not None else None
+        return elector.trouble if elector is not None and elector.is_refused else ""
 
     def _standing(self) -> str:
-        return self.elector.standing if self.elector is not None else "off"
+        return self.campaign.elector.standing if self.campaign is not None else "off"
 
     @staticmethod
     def _ended(task: asyncio.Task[None]) -> None:

@@ -103,6 +103,7 @@ class Operator:
         self.told: list[str] = []
         self.next = 0.0
         self.alive = True
+        self.hangs = False
         self.identity = identity
         self._leases = leases
         self.elector = Elector(
@@ -112,6 +113,7 @@ class Operator:
             self._follow,
             identity=identity,
             clock=lambda: leases.clock,
+            is_alive=lambda: not self.hangs,
         )
 
     async def _follow(self) -> None:
@@ -298,6 +300,21 @@ def test_a_leader_that_was_frozen_may_not_write_when_it_wakes_up() -> None:
     pass_time(leases, [first, second], 3)
     assert first.told == ["lead", "follow"]
     assert first.elector.standing == "standby; second leads"
+
+
+def test_an_operator_that_hangs_is_replaced() -> None:
+    """Its thread goes on, and neither renews nor takes the Lease for it."""
+    leases = Leases()
+    first, second = two(leases)
+    first.hangs = True
+    pass_time(leases, [first, second], SOON_SECONDS)
+    assert second.writes
+    second.end()
+    pass_time(leases, [first], SOON_SECONDS)
+    assert not first.writes
+    first.hangs = False
+    pass_time(leases, [first], 1.0)
+    assert first.told == ["lead", "follow", "lead"]
 
 
 def test_a_leader_that_was_late_goes_on_where_nobody_wanted_the_lease() -> None:
