@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from crontabber_operator import connection
 from crontabber_operator.connection import EXIT_USAGE, CannotError
+from crontabber_operator.output_lines import harmless
 
 if TYPE_CHECKING:
     from crontabber_operator.client import Client
@@ -419,4 +420,4 @@ def _now() -> datetime:
 def _write(lines: Iterable[str]) -> None:
     for line in lines:
         if line:
-            sys.stdout.write(f"{line.rstrip()}\n")
+            sys.stdout.write(f"{harmless(line.rstrip())}\n")  # an error's text may hold anything

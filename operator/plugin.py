@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from crontabber_operator import connection
 from crontabber_operator.connection import EXIT_FAILED, EXIT_USAGE, CannotError, full_stop
+from crontabber_operator.output_lines import harmless
 
 if TYPE_CHECKING:
     from crontabber_operator.client import Client
@@ -188,7 +189,7 @@ def format_table(table: Body, rows: Sequence[Body], *, wide: bool, namespaces: b
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value).split("\n", 1)[0]
+    return "" if value is None else harmless(str(value).split("\n", 1)[0])
 
 
 # --- Commands by annotation -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import Any
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.manifests import MANAGER, Owner
 from crontabber_operator.models import GROUP, KIND, VERSION
+from crontabber_operator.output_lines import harmless
 from crontabber_operator.telling import Telling
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Recorder:
         """Queue an Event on the resource, and log it."""
         level = logging.WARNING if telling.warning else logging.INFO
         # A command's value must not look like a line of its own, or paint the terminal.
-        shown = "".join(one if one.isprintable() else "?" for one in " ".join(telling.message.split()))
+        shown = harmless(" ".join(telling.message.split()))
         logger.log(level, "%s/%s: %s: %s", owner.namespace, owner.name, telling.reason, shown)
         if self._waiting.full():
             self._waiting.get_nowait()

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crontabber_operator import cli, explanation
+from crontabber_operator import explain as explain_program
 from crontabber_operator.backfill import decide
 from crontabber_operator.connection import CannotError
 from crontabber_operator.explain import command_line, plan_alone, read_manifests
@@ -608,3 +609,11 @@ def test_explaining_changes_nothing() -> None:
     texts = {explain(one, observed) for _ in itertools.repeat(None, 2)}
     assert len(texts) == 1
     assert forecast(one, observed, NOW) == forecast(one, observed, NOW)
+
+
+def test_nothing_that_an_error_says_takes_effect_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Colours, line breaks and reversed text are shown, or left out."""
+    explain_program._write(["It failed with \x1b[31mred\u202e and\x07.", ""])  # noqa: SLF001 - where all lines go through
+    shown = capsys.readouterr().out
+    assert shown.isprintable() or shown.rstrip("\n").isprintable()
+    assert "red" in shown
