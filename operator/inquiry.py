@@ -286,10 +286,10 @@ class Inquiry:
         except ApiError as error:
             if not error.not_found:
                 raise
-            self._store.drop_resource(key, owner.uid)
+            self._is_gone(key, owner.uid)
             return
         if body["metadata"]["uid"] != owner.uid:
-            self._store.drop_resource(key, owner.uid)
+            self._is_gone(key, owner.uid)
         self._store.put_resource(body)
         after = self._store.resource(key)
         if after is not None and after.version == resource.version:
@@ -305,6 +305,10 @@ class Inquiry:
         if known is not None:
             await self.fetch_cronjob(known.owner)
 
+    def _is_gone(self, key: Key, uid: str) -> None:
+        logger.info("%s/%s: a deletion that was not reported is noticed", key.namespace, key.name)
+        self._store.drop_resource(key, uid)
+
     async def _read_resource(self, key: Key) -> None:
         try:
             self._store.put_resource(await self._cluster.get_resource(Owner(key.namespace, key.name, "")))
@@ -313,7 +317,7 @@ class Inquiry:
                 raise
             known = self._store.resource(key)
             if known is not None:
-                self._store.drop_resource(key, known.owner.uid)
+                self._is_gone(key, known.owner.uid)
 
     async def inspect(self, resource: Resource, run: Run, memory: Memory) -> None:
         """Find out how the attempts of a run ended.
