@@ -85,9 +85,11 @@ def keeps_waiting(
     for other in line:
         if free is not None and free <= 0:
             break
+        if other.key == one.key:
+            continue  # its own place, perhaps from before its group was edited
         if not other < one:
             return None
-        if other.key in others or other.group in taken or other.key == one.key:
+        if other.key in others or other.group in taken:
             continue
         if other.group is not None and other.group == one.group:
             return group_hold(one.group)

@@ -112,7 +112,8 @@ def _read_date_time(value: object) -> datetime:
     if isinstance(value, str) and not re.fullmatch(DATE_TIME.pattern, value):
         raise ValueError(DATE_TIME.sentence)
     try:
-        return read_time(value)
+        # By its offset it may be hours outside of the years that the form allows: then it is the first or the last.
+        return read_time(datetime.fromisoformat(value) if isinstance(value, str) else value)
     except ValueError as error:
         raise ValueError(_NO_SUCH_DAY) from error
 

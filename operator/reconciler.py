@@ -143,7 +143,16 @@ class Reconciler:
         if key in self._working:
             self._again.add(key)
             return
-        self._working[key] = asyncio.create_task(self._work(key), name=f"{key.namespace}/{key.name}")
+        task = asyncio.create_task(self._work(key), name=f"{key.namespace}/{key.name}")
+        self._working[key] = task
+        # Not at the end of its own work: one that is cancelled before it began never gets there.
+        task.add_done_callback(lambda _: self._rests(key))
+
+    def _rests(self, key: Key) -> None:
+        del self._working[key]
+        if key in self._again:
+            self._again.discard(key)
+            self.wake(key)
 
     def seems_wrong(self) -> list[str]:
         """Return what looks as if no decisions were made any more."""
@@ -164,18 +173,11 @@ class Reconciler:
         self.listeners.forgotten(key)
 
     async def _work(self, key: Key) -> None:
-        try:
-            while True:
-                self._again.discard(key)
-                await self._try(key)
-                if key not in self._again:
-                    return
-        finally:
-            del self._working[key]
-            # Said between the check above and here it would be lost.
-            if key in self._again:
-                self._again.discard(key)
-                self.wake(key)
+        while True:
+            self._again.discard(key)
+            await self._try(key)
+            if key not in self._again:
+                return
 
     async def _try(self, key: Key) -> None:
         memory = self._memory.setdefault(key, Memory())

@@ -483,7 +483,7 @@ def test_get_wide_shows_command_and_last_error_too(shown: Cluster) -> None:
     found = columns(shown.kubectl("get", "crontabberjobs", "shown", "-o", "wide"))
     assert list(found)[8:] == ["COMMAND", "LAST RUN", "LAST ERROR"]
     assert found["COMMAND"] == "cleanup"
-    assert found["LAST ERROR"] == "no database"
+    assert found["LAST ERROR"] == "OperationalError: no database"
 
 
 def test_the_category_lists_the_resources(shown: Cluster) -> None:

@@ -181,7 +181,7 @@ def test_a_policy_that_refuses_cronjobs_is_told_and_heals(bed: Testbed) -> None:
         assert "Cron is for Tuesdays." in wait_told(bed, job, "Cron is for Tuesdays.", "Refused")["message"]
         assert bed.condition(job, "Stalled")["status"] == "False"
     bed.wait_ready(job)
-    assert "Accepted" in bed.reasons(job)
+    bed.wait(lambda: "Accepted" in bed.reasons(job), "that it is accepted is told")
 
 
 def test_a_policy_that_refuses_jobs_is_told_and_heals(bed: Testbed) -> None:

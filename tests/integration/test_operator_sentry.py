@@ -220,7 +220,9 @@ def test_a_namespace_has_its_own_sentry_and_the_operator_another(own: OwnOperato
         (error,) = sentry.events(project=1)
         assert error["tags"] == {"component": "operator"}
         assert error["release"].startswith("crontabber-operator@")
-        assert error["logentry"]["formatted"] == f"{bed.namespace}/{job}: unexpected error"
+        assert (
+            error["logentry"]["formatted"] == f"{bed.namespace}/{job}: unexpected error; tried again in 1 s"
+        )
         (raised,) = error["exception"]["values"]
         assert (raised["type"], raised["value"]) == ("RuntimeError", "an unexpected fault")
         assert raised["stacktrace"]["frames"]

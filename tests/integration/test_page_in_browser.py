@@ -280,6 +280,8 @@ def test_changes_come_without_a_reload(scene: Scene, page: ServedPage, browser: 
     browser.wait(
         "document.querySelector('pre') && document.querySelector('pre').textContent.includes('gone away')"
     )
+    browser.wait("document.querySelector('#rows button.name').textContent === 'b'")
+    browser.wait("document.querySelectorAll('#rows > tr').length === 3")
     assert names(browser) == ["b", "c", "d"]
     assert "OperationalError: gone away" in browser.js("document.querySelector('#rows > tr').innerText")
     assert browser.js("document.activeElement.textContent") == "b"

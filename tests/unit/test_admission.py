@@ -251,6 +251,16 @@ def test_asking_with_another_slot_changes_the_place_in_the_line() -> None:
     assert line.invite({}) == {"b"}
 
 
+def test_who_joins_a_group_while_it_waits_goes_on_waiting_for_its_turn() -> None:
+    """Its place in the line is from before the edit; that is in nobody's way."""
+    line: Admission[str] = Admission(1)
+    running = {"other": None}
+    line.asks(Waiting(at(0), "job", None), running)
+    joined = Waiting(at(0), "job", "g")
+    assert line.keeps_waiting(joined, running) is not None
+    assert line.keeps_waiting(joined, {}) is None
+
+
 class Lines(RuleBasedStateMachine):
     """Jobs ask, are let in, claim, end, fail and leave in any order, with restarts between."""
 

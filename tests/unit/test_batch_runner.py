@@ -172,8 +172,16 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     for entry in bench.evidence():
-        if "pid" in entry and psutil.pid_exists(entry["pid"]):
-            assert psutil.Process(entry["pid"]).status() == psutil.STATUS_ZOMBIE, f"{entry} goes on"
+        if "pid" in entry:
+            bench.wait(lambda: has_ended(entry["pid"]), f"{entry} has ended")  # noqa: B023 - waits at once
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether nothing of a process runs any more."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 ANEW = "each slot starts the program anew"

@@ -237,7 +237,7 @@ def test_where_nobody_is_told_little_is_asked(secret: ApiError) -> None:
 
 def recorded(minutes: int) -> Known:
     """Return a store with a run whose failure has been in the books for so long."""
-    finished = NOW - timedelta(minutes=minutes)
+    finished = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=minutes)
     entry = HistoryEntry(slot=NOW, job="a", attempt=1, finished=finished, result=Result.FAILED)
     return Known(resource(Status(history=(entry,), error_count=1)), (run_named("a"),))
 
