@@ -25,6 +25,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def last_slot() -> datetime:
+    """Return the newest slot of an hourly job; `SLOT` was that when the tests began."""
+    return utc_now().replace(minute=0, second=0, microsecond=0)
+
+
 class Scene:
     """A store of jobs."""
 
