@@ -15,6 +15,8 @@ from tests.browser import Browser
 from tests.page_scene import HOUR, Scene, ServedPage, history, last_slot, utc_now
 
 Box = dict[str, Any]
+pytestmark = pytest.mark.timeout(900)  # Chromium may have to be installed first
+
 TRACEBACK = (
     'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nOperationalError: gone away'
 )
