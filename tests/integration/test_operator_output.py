@@ -342,12 +342,12 @@ def test_an_api_server_that_is_restarted_interrupts_nothing(own: OwnOperators, c
 
 @pytest.mark.timeout(600)
 def test_ten_megabytes_take_no_memory(own: OwnOperators) -> None:
-    """A hundred thousand lines, printed as fast as can be, and once more: all are told, in the same memory."""
+    """A hundred thousand lines, printed as fast as can be, and twice more: all are told, in the same memory."""
     bed = own.bed
     operator = own.start()
     process = psutil.Process(operator.pid)
     most: dict[str, int] = {}
-    for name in ("first", "second"):
+    for name in ("first", "second", "third"):
         bed.control(name, output={"lines": 100_000, "size": 90})
         bed.job(name, backfill=True, annotations={"mark-success": before(bed.missed_slots(1))})
 
@@ -365,7 +365,7 @@ def test_ten_megabytes_take_no_memory(own: OwnOperators) -> None:
             map(str, range(100_000))
         )
     assert most["first"] < 128 * MEGABYTE
-    assert most["second"] - most["first"] < 4 * MEGABYTE, most
+    assert most["third"] - most["second"] < 8 * MEGABYTE, most  # the first fill what Python keeps for itself
 
 
 @pytest.mark.side_by_side
