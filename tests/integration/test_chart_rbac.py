@@ -279,7 +279,15 @@ def test_the_operator_uses_each_right_that_it_has_and_asks_for_no_other(office: 
         asked.read()
         return granted - asked.granted
 
-    bed.wait(lambda: not unused() or None, f"each right is used; unused: {sorted(map(str, unused()))}", 90)
+    try:
+        bed.wait(lambda: not unused() or None, "each right is used", 45)
+    except AssertionError:
+        # Some are a matter of the moment: whether a watch or an answer is first.
+        for number, right in enumerate(sorted(unused() & PROVOKED.keys(), key=str)):
+            PROVOKED[right](bed, f"again-{number}")
+        bed.wait(
+            lambda: not unused() or None, f"each right is used; unused: {sorted(map(str, unused()))}", 90
+        )
     assert asked.granted == granted
     assert not asked.refused, (
         "the operator asks for more than the chart gives: see helm/templates/_rights.tpl"
