@@ -178,8 +178,7 @@ class Cluster:
     async def list_jobs(self, namespace: str, name: str) -> list[Body]:
         """List the Jobs that were made for a resource."""
         query = {"labelSelector": f"{JOB_LABEL}={name}"}
-        found = await self._request("GET", f"{_path('batch/v1', namespace, 'jobs')}?{urlencode(query)}")
-        return list(found.get("items") or [])
+        return await self._list(_path("batch/v1", namespace, "jobs"), query)
 
     async def create_job(self, manifest: Manifest) -> Body:
         """Create a Job; its name is the guard."""
@@ -228,14 +227,12 @@ class Cluster:
     async def list_job_pods(self, namespace: str, *job_uids: str) -> list[Body]:
         """List the pods of a Job, or of several."""
         query = {"labelSelector": f"batch.kubernetes.io/controller-uid in ({','.join(job_uids)})"}
-        found = await self._request("GET", f"{_path('v1', namespace, 'pods')}?{urlencode(query)}")
-        return list(found.get("items") or [])
+        return await self._list(_path("v1", namespace, "pods"), query)
 
     async def list_pods(self, owner: Owner) -> list[Body]:
         """List the pods of all Jobs of a CrontabberJob, also of those that are gone."""
         query = {"labelSelector": f"{JOB_LABEL}={owner.name}"}
-        found = await self._request("GET", f"{_path('v1', owner.namespace, 'pods')}?{urlencode(query)}")
-        return list(found.get("items") or [])
+        return await self._list(_path("v1", owner.namespace, "pods"), query)
 
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """Delete a pod, if it has this uid."""
@@ -295,8 +292,7 @@ class Cluster:
     async def list_events_of(self, namespace: str, uid: str) -> list[Body]:
         """List the Events of a pod or another object, as many as say anything."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(EVENTS_MAX)}
-        found = await self._request("GET", f"{_path('v1', namespace, 'events')}?{urlencode(query)}")
-        return list(found.get("items") or [])
+        return await self._list(_path("v1", namespace, "events"), query)
 
     # --- Leases ------------------------------------------------------------------------------------------
 
@@ -336,8 +332,7 @@ class Cluster:
     async def list_replica_sets(self, namespace: str, selector: Mapping[str, str]) -> list[Body]:
         """List the ReplicaSets that have these labels."""
         query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())}
-        found = await self._request("GET", f"{_path('apps/v1', namespace, 'replicasets')}?{urlencode(query)}")
-        return list(found.get("items") or [])
+        return await self._list(_path("apps/v1", namespace, "replicasets"), query)
 
     async def create_event(self, namespace: str, event: Manifest) -> Body:
         """Create an Event."""
@@ -396,6 +391,10 @@ class Cluster:
             query["continue"] = following
 
     # --- How ---------------------------------------------------------------------------------------------
+
+    async def _list(self, path: str, query: Mapping[str, str]) -> list[Body]:
+        found = await self._request("GET", f"{path}?{urlencode(query)}")
+        return list(found.get("items") or [])
 
     async def _request(
         self,
