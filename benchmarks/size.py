@@ -14,9 +14,9 @@ import psutil
 from benchmarks.figures import Line, Result, plot
 from benchmarks.release import away
 from benchmarks.stand import Stand, resource, resources_path
+from tests.integration.chart_release import free_ports
 
 GATED_SHARE = 10
-PORT = 28_080
 _COUNT = re.compile(r"^crontabber_reconcile_duration_seconds_count(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
@@ -59,9 +59,10 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float) -> Result:
         time.sleep(2)
         writes, position = stand.writes(position, namespace)
         stand.operators[-1].kill()
-        operator = stand.start_operator(CRONTABBER_METRICS=f"127.0.0.1:{PORT}")
+        (port,) = free_ports(1)
+        operator = stand.start_operator(CRONTABBER_METRICS=f"127.0.0.1:{port}")
         process = psutil.Process(operator.pid)
-        restarted = stand.wait(partial(_were_looked_at, size), "all were looked at after the restart")
+        restarted = stand.wait(partial(_were_looked_at, port, size), "all were looked at after the restart")
         peak = _peak_bytes(operator.pid)
         time.sleep(3)
         before, at = process.cpu_times(), time.monotonic()
@@ -140,8 +141,8 @@ def _are_scheduled(stand: Stand, namespace: str, size: int) -> bool:
     return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0) >= size
 
 
-def _were_looked_at(size: int) -> bool:
-    return passes(PORT) >= size
+def _were_looked_at(port: int, size: int) -> bool:
+    return passes(port) >= size
 
 
 def _peak_bytes(pid: int) -> int:

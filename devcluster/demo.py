@@ -353,7 +353,9 @@ def _wait(what: str, holds: Callable[[], bool], explain: Callable[[], str]) -> N
 @contextlib.contextmanager
 def _watch(cluster: Cluster, job: str) -> Iterator[Iterator[dict[str, Any]]]:
     """Watch a CrontabberJob: each of its states, for at most the demo's time."""
-    command = [str(path_of("kubectl")), "get", "crontabberjob", job, "--watch", "-o", "json"]
+    # Of a list: of one object by its name, kubectl leaves out what changed between its reading and its watch.
+    only = f"--field-selector=metadata.name={job}"
+    command = [str(path_of("kubectl")), "get", "crontabberjobs", only, "--watch", "-o", "json"]
     command.append(f"--request-timeout={TIMEOUT_SECONDS:.0f}s")
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:

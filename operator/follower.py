@@ -76,6 +76,8 @@ class Follower:
         self.mark = mark
         self.done = mark.stage is Stage.RUN
         """All was told, or all that can be."""
+        self.is_over = False
+        """And nobody will begin with it again. Until then, an operator that ends has a word to leave."""
         self._changed = asyncio.Event()
         self._busy = not self.done
         self._withheld = False

@@ -89,7 +89,7 @@ class Following(Listener):
                 self._consider(key, resource, run, wanted)
                 continue
             follower.see(run, wanted)
-            if follower.done and is_recorded(run, resource.status):
+            if follower.is_over and is_recorded(run, resource.status):
                 self._drop(key, run.uid)
         for uid in known - {run.uid for run in runs}:
             self._drop(key, uid)
@@ -157,6 +157,7 @@ class Following(Listener):
         if follower.run.output_told:
             # Left by a former operator; nobody may go on from there.
             await self._leave(follower)
+        follower.is_over = True
 
     async def _leave(self, follower: Follower) -> None:
         run, mark = follower.run, follower.mark.written()

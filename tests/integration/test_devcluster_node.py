@@ -76,7 +76,9 @@ class Namespace:
 
     def _wait_for_change(self, name: str, phase: str) -> None:
         path = "jsonpath={.status.phase}{'\\n'}"
-        with self.follow("get", "pod", name, "--watch", "-o", path) as lines:
+        # Of a list: of one object by its name, kubectl leaves out what changed between its reading and its watch.
+        only = f"--field-selector=metadata.name={name}"
+        with self.follow("get", "pods", only, "--watch", "-o", path) as lines:
             for line in lines:
                 if line.strip() != phase:
                     return

@@ -25,6 +25,7 @@ from crontabber_operator.manifests import Owner
 from crontabber_operator.models import HistoryEntry, Output, Result, Spec, Status
 from crontabber_operator.observed import Run, RunKind
 from crontabber_operator.output_marks import Marks
+from crontabber_operator.output_progress import Mark, Stage
 from crontabber_operator.pod_lists import CONTROLLER_UID, JOBS_AT_ONCE, PodLists
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Resource
@@ -57,6 +58,8 @@ class Node:
     """Requests for pods: the namespace, and of how many Jobs."""
     list_errors: list[Exception] = field(default_factory=list)
     marked: dict[str, str] = field(default_factory=dict)
+    marks_hang: bool = False
+    """Who writes a mark waits until it is cancelled."""
     open: Counter[bool] = field(default_factory=Counter)
     most: Counter[bool] = field(default_factory=Counter)
     """So many requests were open at once, by whether they follow."""
@@ -105,6 +108,8 @@ class Node:
 
     async def mark_output(self, _namespace: str, name: str, _uid: str, mark: str) -> None:
         """Write a mark on a Job."""
+        if self.marks_hang:
+            await asyncio.Event().wait()
         self.marked[name] = mark
 
     async def stream_log(
@@ -593,6 +598,32 @@ def test_the_next_operator_goes_on_where_the_last_one_ended(
         third.look(over(run(output_told=node.marked["job-u1"])))
         await asyncio.sleep(0.05)
         assert len(lines) == 60
+
+    play(scene)
+
+
+def test_an_operator_that_ends_within_its_last_word_on_a_run_says_it_all_the_same(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    """The run is in the books already, but its Job still says where the operator before this one was."""
+
+    async def scene() -> None:
+        node = Node(marks_hang=True)
+        desk = Desk(node, tmp_path)
+        node.start("u1", "a")
+        node.prints("a", "one")
+        node.ends("a")
+        ended = over(run(output_told=Mark().written()))
+        desk.look(ended)
+        await until(lambda: not desk.following.needs(ended))
+        desk.record(ended)
+        desk.look()
+        node.marks_hang = False
+        await desk.following.close()
+        left = Mark.read(node.marked["job-u1"])
+        assert left is not None
+        assert left.stage is Stage.RUN
+        assert lines == ["a: one"]
 
     play(scene)
 
