@@ -77,6 +77,13 @@ def next_step(job: Job, annotations: Mapping[str, str], seen: Observed, now: dat
     return None
 
 
+def will_move_cursor(annotations: Mapping[str, str], status: Status) -> bool:
+    """Tell whether a command was given, and is not done yet, after which other slots are due than now."""
+    return any(PREFIX + name in annotations for name in (RESET, MARK_SUCCESS)) or any(
+        record.name in (RESET, MARK_SUCCESS) and record.result == PENDING for record in status.last_commands
+    )
+
+
 def parse_mark(value: str, now: datetime) -> datetime:
     """Read the value of mark-success: empty, `now`, or a time that is not in the future.
 

@@ -24,7 +24,8 @@ from tests.integration.operator_process import ROOT, Operator, OperatorProcess
 from tests.integration.testbed import Api, Testbed
 
 MARKER = "side_by_side"
-AT_ONCE = 8
+AT_ONCE = min(8, 2 * (os.cpu_count() or 1) + 1)
+"""More would wait for the processors, not for Kubernetes."""
 SHARED = "shared"
 CRDS = ROOT / "crds"
 _SESSION = f"{os.getpid() % 100_000:x}"

@@ -29,14 +29,16 @@ class Probes:
         self._own = own
         self._pool = urllib3.PoolManager(retries=False, timeout=3.0)
 
+    def launch(self, fault: str, **environment: str) -> OperatorProcess:
+        """Start an operator that answers here, perhaps never that it lives."""
+        return self._own.start(fault, {"CRONTABBER_HEALTH": f"127.0.0.1:{self.port}", **environment})
+
     def start(
         self, fault: str = "none", kubeconfig: Path | None = None, **environment: str
     ) -> OperatorProcess:
         """Start an operator that answers here; return when it lives."""
         more = {"KUBECONFIG": str(kubeconfig)} if kubeconfig is not None else {}
-        operator = self._own.start(
-            fault, {"CRONTABBER_HEALTH": f"127.0.0.1:{self.port}", **more, **environment}
-        )
+        operator = self.launch(fault, **more, **environment)
         self.wait("healthz", 200)
         return operator
 
@@ -126,7 +128,7 @@ def test_an_operator_that_works_no_more_fails_liveness(own: OwnOperators, fault:
     """A pass that hangs, a watch that shows nothing, a ticker that wakes nobody: with the reason in the answer."""
     bed = own.bed
     probes = Probes(own)
-    probes.start(
+    probes.launch(
         fault,
         HEALTH_LASTS_SECONDS="1",
         HEALTH_ECHO_SECONDS="5",
@@ -135,8 +137,12 @@ def test_an_operator_that_works_no_more_fails_liveness(own: OwnOperators, fault:
     )
     bed.control("job", failures=9)
     miss(bed, "job", bed.missed_slots(2))
-    answer = probes.wait("healthz", 503)
-    assert any(reason in each for each in answer["reasons"]), answer
+
+    def fails() -> bool:
+        status, answer = probes.ask("healthz")
+        return status == 503 and any(reason in each for each in answer["reasons"])
+
+    bed.wait(fails, f"it does not live, because {reason}")
     assert probes.ask("readyz")[0] == 503
 
 
@@ -150,8 +156,6 @@ def test_an_operator_whose_loop_is_blocked_does_not_answer(own: OwnOperators) ->
 
 def test_an_operator_whose_ticker_ended_ends(own: OwnOperators) -> None:
     """It would only look alive."""
-    probes = Probes(own)
-    operator = probes.start("ended")
-    miss(own.bed, "job", own.bed.missed_slots(1))
+    operator = Probes(own).launch("ended")
     own.bed.wait(lambda: not operator.runs, "it ends")
     assert "The reconciler ended" in operator.log()

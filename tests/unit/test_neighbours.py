@@ -43,6 +43,7 @@ class Space:
         created: str = "2026-11-20T00:00:00Z",
         uid: str | None = None,
         status: Mapping[str, Any] | None = None,
+        annotations: Mapping[str, str] | None = None,
         **spec: Any,
     ) -> Key:
         """The API server shows a CrontabberJob, hourly and with backfill."""
@@ -61,6 +62,7 @@ class Space:
             "resourceVersion": str(next(self._versions)),
             "generation": generation,
             "creationTimestamp": created,
+            "annotations": {f"crontabber.dev/{key}": value for key, value in (annotations or {}).items()},
         }
         if deleting:
             metadata["deletionTimestamp"] = created
@@ -152,6 +154,31 @@ def test_whatever_happens_to_a_dependency_is_told(chain: Space, change: dict[str
 def test_what_concerns_nobody_wakes_nobody(chain: Space, change: dict[str, Any]) -> None:
     """Ten thousand jobs are written to each hour."""
     assert chain.look("a", **{"settled": "11:00", **change}) == set()
+
+
+@pytest.mark.parametrize("command", ["mark-success", "reset"])
+def test_a_command_to_a_dependency_is_waited_for(chain: Space, command: str) -> None:
+    """Jobs that are applied together, each with a mark: without it, nothing of the dependency would be due yet."""
+    chain.look("a", settled="12:00")
+    assert chain.hold("b", "12:00") is None
+    assert chain.look("a", settled="12:00", annotations={command: "no such time"}) == {"b"}
+    hold = chain.hold("b", "12:00")
+    assert hold == Hold(
+        "WaitingForDependency", "it waits for a, whose mark-success or reset is still to be done."
+    )
+    written = {"name": command, "value": "no such time", "id": "1"}
+    pending = {"lastCommands": [{**written, "result": "Pending"}]}
+    assert chain.look("a", settled="12:00", status=pending) == set()
+    assert chain.hold("b", "12:00") == hold
+    refused = {"lastCommands": [{**written, "result": "Refused"}]}
+    assert chain.look("a", settled="12:00", status=refused) == {"b"}
+    assert chain.hold("b", "12:00") is None
+
+
+def test_a_run_by_hand_holds_nobody_back(chain: Space) -> None:
+    """It is outside of the bookkeeping."""
+    assert chain.look("a", settled="12:00", annotations={"run-now": ""}) == {"b"}
+    assert chain.hold("b", "12:00") is None
 
 
 def test_a_dependency_that_goes_or_comes_wakes_all_behind_it(chain: Space) -> None:
