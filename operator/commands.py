@@ -23,6 +23,8 @@ from crontabber_operator.times import format_time, parse_time
 RESET, MARK_SUCCESS, RUN_NOW = "reset", "mark-success", "run-now"
 NAMES = (RESET, MARK_SUCCESS, RUN_NOW)
 """In the order in which they are done."""
+MOVE_CURSOR = frozenset({RESET, MARK_SUCCESS})
+"""After them, other slots are due than before."""
 COMMAND_ID = f"{PREFIX}command-id"
 PENDING = "Pending"
 DONE = "Done"
@@ -77,11 +79,11 @@ def next_step(job: Job, annotations: Mapping[str, str], seen: Observed, now: dat
     return None
 
 
-def will_move_cursor(annotations: Mapping[str, str], status: Status) -> bool:
-    """Tell whether a command was given, and is not done yet, after which other slots are due than now."""
-    return any(PREFIX + name in annotations for name in (RESET, MARK_SUCCESS)) or any(
-        record.name in (RESET, MARK_SUCCESS) and record.result == PENDING for record in status.last_commands
-    )
+def pending(annotations: Mapping[str, str], status: Status) -> tuple[str, ...]:
+    """Name the commands that were given or taken, and are not done."""
+    given = [name for name in NAMES if PREFIX + name in annotations]
+    taken = [record.name for record in status.last_commands if record.result == PENDING]
+    return tuple(dict.fromkeys((*taken, *given)))
 
 
 def parse_mark(value: str, now: datetime) -> datetime:

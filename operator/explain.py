@@ -160,7 +160,7 @@ async def _print_live(
     client: Client, body: dict[str, Any], arguments: argparse.Namespace, *, may_wait: bool
 ) -> int:
     """Explain a resource of the cluster."""
-    from crontabber_operator import explanation, live  # noqa: PLC0415 - only where there is something to explain
+    from crontabber_operator import commands, explanation, live  # noqa: PLC0415 - only where there is something to explain
 
     defaults = _defaults(arguments)
     found = await live.look(client, body, defaults, _now())
@@ -178,7 +178,7 @@ async def _print_live(
         where=_where(found.job.spec, defaults),
         refused=live.refusal(found),
         waiting_for=found.waiting_for.message if found.waiting_for is not None else None,
-        pending=explanation.pending_commands(found.resource),
+        pending=commands.pending(found.resource.annotations, found.resource.status),
         unattended=unattended,
     )
     _write(explanation.explain(found.job, found.seen, found.decision, told, now))

@@ -10,14 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from crontabber_operator import bookkeeping, commands
+from crontabber_operator import bookkeeping
 from crontabber_operator.decision import Decision
-from crontabber_operator.manifests import PREFIX
 from crontabber_operator.models import ConditionType, Spec, Status
 from crontabber_operator.observed import Desired, Job, Observed, Run, RunKind, Unavailable, View
 from crontabber_operator.schedule import Frequency
 from crontabber_operator.simulation import SimulatedJob
-from crontabber_operator.store import Resource
 from crontabber_operator.times import format_time
 
 LISTED_SLOTS = 20
@@ -348,13 +346,6 @@ def why_gated(spec: Spec) -> list[str]:
         "$(LAST_SUCCESS) in args": spec.passes_last_success,
     }
     return [name for name, holds in reasons.items() if holds]
-
-
-def pending_commands(resource: Resource) -> tuple[str, ...]:
-    """Name the commands that were given or taken, and are not done."""
-    given = [name for name in commands.NAMES if PREFIX + name in resource.annotations]
-    taken = [one.name for one in resource.status.last_commands if one.result == commands.PENDING]
-    return tuple(dict.fromkeys((*taken, *given)))
 
 
 def next_slot(job: Job, seen: Observed, now: datetime) -> datetime | None:

@@ -220,7 +220,9 @@ def _needs(resource: Resource | None) -> tuple[str, ...]:
 
 
 def _is_commanded(resource: Resource | None) -> bool:
-    return resource is not None and commands.will_move_cursor(resource.annotations, resource.status)
+    if resource is None:
+        return False
+    return not commands.MOVE_CURSOR.isdisjoint(commands.pending(resource.annotations, resource.status))
 
 
 def _told(resource: Resource | None) -> _Told | None:

@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crontabber_operator import bookkeeping, connection
+from crontabber_operator import bookkeeping, commands, connection
 from crontabber_operator.connection import EXIT_FAILED, EXIT_USAGE, CannotError
-from crontabber_operator.explanation import pending_commands
 from crontabber_operator.models import InvalidSpec, Status
 from crontabber_operator.observed import Observed
 from crontabber_operator.state_file import StateFileError, StateItem, read_state, travelling, write_state
@@ -109,7 +108,7 @@ async def _export(client: Client, arguments: argparse.Namespace) -> int:
                 f"{place} is running slot {slot}: it is not counted and runs again where this is imported."
                 " Suspend the job and wait, then export.",
             )
-        for command in pending_commands(resource):
+        for command in commands.pending(resource.annotations, status):
             connection.tell(EXPORT, f"{place}: the command {command} is not done yet and is left out.")
     sys.stdout.write(write_state(items, _now()))
     return 0
