@@ -22,6 +22,7 @@ from crontabber_operator.decision import (
     MoveLastSchedule,
     NewRun,
     Release,
+    RemoveFormer,
     next_of,
 )
 from crontabber_operator.models import Status
@@ -63,8 +64,10 @@ def _tell_conflict(view: View) -> Decision:
         f"Delete that CronJob or give this resource another name (metadata.name)."
     )
     situation = Situation(not_ready=("NameConflict", message), stalled=True)
+    former = view.seen.cronjob is not None and view.seen.cronjob.former
     return Decision(
-        status=_to_write(view, bookkeeping.report(view, view.job.status, situation, now=view.now))
+        status=_to_write(view, bookkeeping.report(view, view.job.status, situation, now=view.now)),
+        cronjob=RemoveFormer() if former else None,
     )
 
 

@@ -60,6 +60,11 @@ class ApiError(Exception):
         return self.status == 404
 
     @property
+    def forbidden(self) -> bool:
+        """The operator has no right to do this, or a policy refused it."""
+        return self.status == 403
+
+    @property
     def already_exists(self) -> bool:
         """The name is taken."""
         return self.status == 409 and self.reason == "AlreadyExists"
@@ -209,6 +214,11 @@ class Cluster:
             preconditions["resourceVersion"] = resource_version
         options = {"propagationPolicy": "Background", "preconditions": preconditions}
         await self._request("DELETE", _path("batch/v1", namespace, "jobs", name), options)
+
+    async def delete_cronjob(self, namespace: str, name: str, uid: str) -> None:
+        """Delete a CronJob and its Jobs, if it has this uid."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        await self._request("DELETE", _path("batch/v1", namespace, "cronjobs", name), options)
 
     # --- ConfigMaps --------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Commands that people give by annotation: mark-success, reset, run-now.
 
 Each is done once, wherever the operator is killed: it is written into `status.lastCommands` as pending,
-its annotation is removed, then it is done and its result written with its effect in one go. Several at
-once are done in the order reset, mark-success, run-now. Pure: `next_step()` says what to do next.
+its annotation is removed, then it is done and its result written with its effect in one go. What was given
+first is done first; of several at once, in the order reset, mark-success, run-now. `lastCommands` has them
+newest first, so the next one is the last of those that are pending. Pure: `next_step()` says what to do next.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from crontabber_operator.times import format_time, parse_time
 
 RESET, MARK_SUCCESS, RUN_NOW = "reset", "mark-success", "run-now"
 NAMES = (RESET, MARK_SUCCESS, RUN_NOW)
-"""In the order in which they are done."""
+"""In the order in which they are done, where they are given at once."""
 MOVE_CURSOR = frozenset({RESET, MARK_SUCCESS})
 """After them, other slots are due than before."""
 COMMAND_ID = f"{PREFIX}command-id"
@@ -72,10 +73,9 @@ def next_step(job: Job, annotations: Mapping[str, str], seen: Observed, now: dat
     given = {name: annotations[PREFIX + name] for name in NAMES if PREFIX + name in annotations}
     if given:
         return _take(job, given, annotations, now)
-    for name in NAMES:
-        for record in reversed(job.status.last_commands):
-            if record.name == name and record.result == PENDING:
-                return _do(job, record, seen, record.time or now.replace(microsecond=0))
+    for record in reversed(job.status.last_commands):
+        if record.result == PENDING:
+            return _do(job, record, seen, record.time or now.replace(microsecond=0))
     return None
 
 
@@ -152,7 +152,7 @@ def _take(job: Job, given: Mapping[str, str], annotations: Mapping[str, str], no
         )
     ]
     if new:
-        records = (*new, *job.status.last_commands)[:HISTORY_LENGTH]
+        records = (*reversed(new), *job.status.last_commands)[:HISTORY_LENGTH]
         return Step(status=replace(job.status, last_commands=records))
     ids = (COMMAND_ID,) if wanted_id is not None else ()
     return Step(remove=(*(PREFIX + name for name in given), *ids))

@@ -5,8 +5,10 @@ ADR 2 says how it is replaced and how drift is told from what others may set. No
 
 from __future__ import annotations
 
-from crontabber_operator.backfill import ApplyCronJob, MoveLastSchedule
+import logging
+
 from crontabber_operator.cluster import ApiError, Body, Cluster
+from crontabber_operator.decision import ApplyCronJob, MoveLastSchedule, RemoveFormer
 from crontabber_operator.inquiry import Inquiry
 from crontabber_operator.job_writer import JobWriter
 from crontabber_operator.manifests import Owner, Plan, cronjob_patch
@@ -16,6 +18,8 @@ from crontabber_operator.observed import CronJobSeen, Observed, Unavailable
 from crontabber_operator.planning import Planner
 from crontabber_operator.refusals import taken_away, taken_away_sentence
 from crontabber_operator.store import Resource, Store
+
+logger = logging.getLogger(__name__)
 
 
 class CronJobWriter:
@@ -31,10 +35,16 @@ class CronJobWriter:
         self._jobs = jobs
 
     async def do(
-        self, resource: Resource, seen: Observed, memory: Memory, action: ApplyCronJob | MoveLastSchedule
+        self,
+        resource: Resource,
+        seen: Observed,
+        memory: Memory,
+        action: ApplyCronJob | MoveLastSchedule | RemoveFormer,
     ) -> bool:
-        """Apply the CronJob or move its lever. True: something changed."""
+        """Apply the CronJob, move its lever, or remove a former one. True: something changed."""
         owner, live = resource.owner, seen.cronjob
+        if isinstance(action, RemoveFormer):
+            return live is not None and await self._remove_former(owner, live)
         if isinstance(action, MoveLastSchedule):
             if live is not None:
                 await self._move_last_schedule(owner, live, memory, action)
@@ -51,6 +61,27 @@ class CronJobWriter:
         else:
             memory.refusal = None
         return True
+
+    async def _remove_former(self, owner: Owner, live: CronJobSeen) -> bool:
+        """Remove a CronJob that was made for another resource of the name. True: it is gone.
+
+        A uid never comes back: as the resource still has its own now, the one that the CronJob was made for is
+        gone, and not a newer one that no watch has shown yet.
+        """
+        try:
+            present = await self._cluster.get_resource(owner)
+            if present["metadata"]["uid"] != owner.uid:
+                return False
+            await self._cluster.delete_cronjob(owner.namespace, owner.name, live.uid)
+        except ApiError as error:
+            if not (error.not_found or error.guard_failed or error.forbidden):
+                raise
+            logger.warning(
+                "%s/%s: its former CronJob can't be removed: %s", owner.namespace, owner.name, error
+            )
+        await self._inquiry.fetch_cronjob(owner)
+        remains = self._store.cronjob(owner)
+        return remains is None or remains.uid != live.uid
 
     async def _move_last_schedule(
         self, owner: Owner, live: CronJobSeen, memory: Memory, action: MoveLastSchedule

@@ -54,6 +54,14 @@ class MoveLastSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveFormer:
+    """Remove the CronJob that a deleted resource of the same name left.
+
+    The garbage collector does that too, mostly at once; after an outage of the API server it can miss it for ever.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What to do now, in this order; `wake_at` is when time alone may change the decision."""
 
@@ -69,7 +77,7 @@ class Decision:
     status: Status | None = None
     """None: the status is right as it is."""
     release: tuple[Release, ...] = ()
-    cronjob: ApplyCronJob | MoveLastSchedule | None = None
+    cronjob: ApplyCronJob | MoveLastSchedule | RemoveFormer | None = None
     tell: tuple[Run, ...] = ()
     """Made by hand and failed: the books don't tell it, so it is told by itself."""
     prune: tuple[Run, ...] = ()

@@ -151,6 +151,7 @@ class CronJobSeen:
     uid: str
     resource_version: str
     ours: bool
+    """It was made for this very resource."""
     created: datetime
     hash: str
     """The hash that the operator wrote when it last applied it; empty: never."""
@@ -168,6 +169,8 @@ class CronJobSeen:
     """The controller knows of a Job of it that has not ended."""
     starts_runs: bool = False
     """Its Jobs start by themselves: it is that of a plain job (still)."""
+    former: bool = False
+    """It was made for a resource of this name that is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,12 +113,14 @@ def read_cronjob(body: Body, owner: Owner) -> CronJobSeen | None:
         return None
     template = spec.get("jobTemplate") or {}
     template_annotations = (template.get("metadata") or {}).get("annotations") or {}
+    owners = [one for one in metadata.get("ownerReferences") or [] if one.get("kind") == KIND]
     return CronJobSeen(
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
-        ours=any(
-            one.get("kind") == KIND and one.get("uid") == owner.uid
-            for one in metadata.get("ownerReferences") or []
+        ours=any(one.get("uid") == owner.uid for one in owners),
+        former=any(
+            one.get("name") == owner.name and one.get("uid") != owner.uid and one.get("controller")
+            for one in owners
         ),
         created=created,
         hash=annotations.get(HASH) or "",

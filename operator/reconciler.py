@@ -17,9 +17,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import filterfalse
 
 from crontabber_operator import bookkeeping, commands
-from crontabber_operator.backfill import ApplyCronJob, Decision, decide
+from crontabber_operator.backfill import decide
 from crontabber_operator.cluster import ApiError, Cluster
 from crontabber_operator.cronjob_writer import CronJobWriter
+from crontabber_operator.decision import ApplyCronJob, Decision, RemoveFormer
 from crontabber_operator.delays import doubled
 from crontabber_operator.inquiry import CHECK_CLAIMED, Inquiry
 from crontabber_operator.job_writer import JobWriter
@@ -286,7 +287,7 @@ class Reconciler:
         """Do a decision. True: something changed, decide again."""
         owner = resource.owner
         cronjob = decision.cronjob
-        if isinstance(cronjob, ApplyCronJob) and _before_all_else(job, seen, decision):
+        if _is_cronjob_first(job, seen, decision) and cronjob is not None:
             if await self._cronjobs.do(resource, seen, memory, cronjob):
                 return True
             cronjob = None
@@ -406,12 +407,14 @@ class Reconciler:
             memory.inspected = {uid: told for uid, told in memory.inspected.items() if uid in known}
 
 
-def _before_all_else(job: Job, seen: Observed, decision: Decision) -> bool:
+def _is_cronjob_first(job: Job, seen: Observed, decision: Decision) -> bool:
     """Tell whether the CronJob is to be written first, so that nothing is told or started that can't be.
 
     It may be refused, or somebody else's may be there. Only where the decision settles slots, this is written
     before it: otherwise a crash between the two would forget that the schedule was edited.
     """
+    if not isinstance(decision.cronjob, ApplyCronJob):
+        return isinstance(decision.cronjob, RemoveFormer)
     settles = decision.status is not None and decision.status.settled_through != job.status.settled_through
     return seen.cronjob is None or not settles
 

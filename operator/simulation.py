@@ -15,7 +15,14 @@ from datetime import datetime, timedelta
 
 from crontabber_operator import commands
 from crontabber_operator.backfill import decide
-from crontabber_operator.decision import ApplyCronJob, Decision, MoveLastSchedule, NewRun, Release
+from crontabber_operator.decision import (
+    ApplyCronJob,
+    Decision,
+    MoveLastSchedule,
+    NewRun,
+    Release,
+    RemoveFormer,
+)
 from crontabber_operator.models import Status
 from crontabber_operator.observed import (
     Attempt,
@@ -251,8 +258,11 @@ class SimulatedJob:
         )
         return Start(uid, release.slot, release.attempt, release.run_time, release.last_success)
 
-    def _do_cronjob(self, action: ApplyCronJob | MoveLastSchedule, now: datetime) -> None:
+    def _do_cronjob(self, action: ApplyCronJob | MoveLastSchedule | RemoveFormer, now: datetime) -> None:
         live, spec, desired = self.cronjob, self.job.spec, self.desired
+        if isinstance(action, RemoveFormer):
+            self.cronjob = None
+            return
         if isinstance(action, MoveLastSchedule):
             if action.delete_first is not None:
                 self._remove(action.delete_first.uid)

@@ -10,10 +10,11 @@ tests/integration/test_chart_rbac.py fails where one is missing or too many.
 - apiGroups: [crontabber.dev]
   resources: [crontabberjobs/status]
   verbs: [patch]
-# Its CronJob; the status for `lastScheduleTime`, so that a resumed or edited schedule invents no runs.
+# Its CronJob; the status for `lastScheduleTime`, so that a resumed or edited schedule invents no runs. Deleted is one
+# that a former resource of the name left, where the garbage collector doesn't do that.
 - apiGroups: [batch]
   resources: [cronjobs]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [batch]
   resources: [cronjobs/status]
   verbs: [patch]

@@ -243,7 +243,7 @@ class _Judge:
         self._disregarded: set[str] = set()
         """The Jobs that were there at the last mark: plain ones don't count any more."""
         self._claim_grids: dict[str, Grid] = {}
-        self._done: set[str] = set()
+        self._done: set[tuple[str, str]] = set()
         self._annotated: dict[str, Body] = {}
         """The pod template's annotations of a released Job."""
 
@@ -335,15 +335,15 @@ class _Judge:
 
     def _commands_done(self, old: _Books, new: _Books, revision: int) -> list[Body]:
         """Return the marks and resets that this write did."""
-        pending = {one["id"] for one in old.commands if one["result"] == "Pending"}
-        known = {one["id"] for one in old.commands if one["result"] != "Pending"}
-        done = [one for one in new.commands if one["result"] == "Done" and one["id"] not in known]
+        pending = {_identity(one) for one in old.commands if one["result"] == "Pending"}
+        known = {_identity(one) for one in old.commands if one["result"] != "Pending"}
+        done = [one for one in new.commands if one["result"] == "Done" and _identity(one) not in known]
         for one in done:
-            if one["id"] in self._done:
+            if _identity(one) in self._done:
                 self.break_(Clause.COMMANDS, f"{one['name']} {one['id']} was done twice", revision)
-            if one["id"] not in pending:
+            if _identity(one) not in pending:
                 self.break_(Clause.COMMANDS, f"{one['name']} {one['id']} was done unannounced", revision)
-            self._done.add(one["id"])
+            self._done.add(_identity(one))
             self.counts[f"{one['name']} done"] += 1
         return [one for one in done if one["name"] != "run-now"]
 
@@ -591,7 +591,7 @@ class _Judge:
             return
         newest = grid_of(self._body["spec"]).newest_until(due_until)
         created = parse_time(self._body["metadata"]["creationTimestamp"])
-        if books.cursor < newest and created < newest:
+        if books.cursor < newest and (created < newest or self._body["spec"].get("backfill")):
             self.break_(
                 Clause.SETTLED,
                 f"slot {newest:%Y-%m-%dT%H:%MZ} and those since {books.cursor:%Y-%m-%dT%H:%M:%SZ} never succeeded",
@@ -599,8 +599,8 @@ class _Judge:
 
     def _judge_arguments(self, job: _Job, run: CommandRun) -> None:
         """What the process saw is what it was released with."""
-        if not job.gated or not job.is_counted:
-            return
+        if not job.gated or not job.is_counted or job.released_at is None:
+            return  # released after the last version that there is
         told = self._annotated.get(job.uid, {})
         run_time, last_success = told.get(PREFIX + "run-time"), told.get(PREFIX + "last-success")
         seen = (
@@ -635,10 +635,19 @@ class _Judge:
             first, second = str(earlier.option("--run-time")), str(later.option("--run-time"))
             if parse_time(second) < parse_time(first):
                 self.break_(Clause.ORDER, f"slot {second} ran after slot {first}", job.released_at or 0)
-            if second != first and good.get(first, later.started + 1) > later.started:
+            if (
+                second != first
+                and good.get(first, later.started + 1) > later.started
+                and self._is_still_due(parse_time(first), job)
+            ):
                 self.break_(
                     Clause.ORDER, f"slot {second} ran before slot {first} had succeeded", job.released_at or 0
                 )
+
+    def _is_still_due(self, slot: datetime, job: _Job) -> bool:
+        """Tell whether a slot was one by the schedule that a later Job was claimed by: a person may have edited it."""
+        grid = self._claim_grids.get(job.uid)
+        return grid is None or slot in grid.between(slot - timedelta(seconds=1), slot)
 
     def _epoch_of(self, job: _Job) -> int:
         return sum(start <= (job.claimed_at or job.released_at or 0) for start in self._epochs)
@@ -684,6 +693,11 @@ def _new_entries(
         if new[count:] == old[: len(new) - count] and len(new) >= min(len(old), 10):
             return new[:count]
     return None
+
+
+def _identity(command: Body) -> tuple[str, str]:
+    """Several commands that are given at once may share one command-id."""
+    return command["id"], command["name"]
 
 
 def _owners(body: Body) -> Iterator[str]:

@@ -10,7 +10,8 @@ import inspect
 import os
 import textwrap
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from dataclasses import dataclass
+from types import CodeType, ModuleType
 from typing import Any
 
 import crontabber_operator.handlers  # noqa: F401 - registers with kopf
@@ -72,15 +73,28 @@ def _no_release_guard(path: str) -> Callable[[], None]:
 # --- Lines changed --------------------------------------------------------------------------------------------
 
 
-def _line(module: ModuleType, function: str, old: str, new: str) -> Callable[[], None]:
-    def install() -> None:
-        source = textwrap.dedent(inspect.getsource(getattr(module, function)))
-        assert source.count(old) == 1, f"{function} has no longer one {old!r}"
-        made: dict[str, Any] = {}
-        exec(compile(source.replace(old, new), function, "exec"), vars(module), made)  # noqa: S102 - our own text
-        setattr(module, function, made[function])
+@dataclass(frozen=True)
+class Line:
+    """A mistake in the text of one function."""
 
-    return install
+    module: ModuleType
+    function: str
+    old: str
+    new: str
+
+    def code(self) -> CodeType:
+        """Compile the function with the mistake. Raises ValueError where it no longer has that text, once."""
+        source = textwrap.dedent(inspect.getsource(getattr(self.module, self.function)))
+        if source.count(self.old) != 1:
+            message = f"{self.module.__name__}.{self.function} has no longer one {self.old!r}"
+            raise ValueError(message)
+        return compile(source.replace(self.old, self.new), self.function, "exec")
+
+    def __call__(self) -> None:
+        """Put it in the function's place."""
+        made: dict[str, Any] = {}
+        exec(self.code(), vars(self.module), made)  # noqa: S102 - our own text
+        setattr(self.module, self.function, made[self.function])
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
@@ -89,54 +103,54 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "releases whatever has the name": _no_release_guard("/metadata/uid"),
     "releases what was released": _no_release_guard("/spec/template"),
     "releases without any guard": _no_release_guard("/"),
-    "releases beside another run": _line(
+    "releases beside another run": Line(
         gated, "_why_occupied", "if running is None:\n        return None", "return None"
     ),
-    "releases beside a pod that is left": _line(
+    "releases beside a pod that is left": Line(
         gated, "_why_occupied", "if running is None and view.seen.left_behind:", "if False:"
     ),
-    "records before the outcome": _line(
+    "records before the outcome": Line(
         gated,
         "record",
-        "if run.finished is None:\n        return books, None",
+        "if run.finished is None:",
         "if run.released and run.finished is None:\n"
         "        return _record_good(view, books, run, view.now, claim, claim.through), None\n"
-        "    if run.finished is None:\n        return books, None",
+        "    if run.finished is None:",
     ),
-    "runs the newest first": _line(
+    "runs the newest first": Line(
         bookkeeping, "head", "oldest = view.spec.slots.next_after(settled)", "oldest = view.newest"
     ),
-    "settles what failed": _line(
+    "settles what failed": Line(
         bookkeeping,
         "record_failure",
         "error_count=status.error_count + 1,",
         "error_count=status.error_count + 1, settled_through=max(entry.slot, cursor(job, status)),",
     ),
-    "forgets what succeeded": _line(
-        bookkeeping, "record_success", "settled_through=max(through, cursor(job, status)),", ""
+    "forgets what succeeded": Line(
+        bookkeeping, "settle_success", "settled_through=max(through, cursor(job, status)),", ""
     ),
-    "releases without a claim": _line(
+    "releases without a claim": Line(
         gated,
         "_towards_claim",
         "books = _claim(view, books, chosen)",
         "release += (_release(view, books, chosen, _claim(view, books, chosen).ongoing),)",
     ),
-    "tells the wrong run time": _line(
+    "tells the wrong run time": Line(
         gated, "_release", "view.spec.written(claim.slot)", "view.spec.written(view.now)"
     ),
-    "tells the wrong last success": _line(
+    "tells the wrong last success": Line(
         gated,
         "_release",
         "view.spec.written(books.last_success_time)",
         "view.spec.written(books.first_run_time)",
     ),
-    "takes a failure for the last success": _line(
+    "takes a failure for the last success": Line(
         bookkeeping,
         "record_failure",
         "error_count=status.error_count + 1,",
         "error_count=status.error_count + 1, last_success_time=entry.slot,",
     ),
-    "counts no failures": _line(bookkeeping, "record_failure", "error_count=status.error_count + 1,", ""),
+    "counts no failures": Line(bookkeeping, "record_failure", "error_count=status.error_count + 1,", ""),
 }
 """Each mistake, and what makes the operator make it."""
 

@@ -197,7 +197,8 @@ def _has_rest(resource: Body, due_until: datetime) -> bool:
     newest = grid_of(resource["spec"]).newest_until(due_until)
     created = parse_time(resource["metadata"]["creationTimestamp"])
     asked = any(key.startswith("crontabber.dev/") for key in annotations)
-    return (settled >= newest or created >= newest) and not pending and not asked
+    is_over = settled >= newest or (created >= newest and not resource["spec"].get("backfill"))
+    return is_over and not pending and not asked
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

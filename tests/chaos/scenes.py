@@ -113,6 +113,7 @@ class Scene:
     def wait_rest(self) -> None:
         """Wait until all slots are settled and nothing is left to do, or until it is clear that they won't be."""
         since, before = time.monotonic(), ""
+        self.bed.needs = self.second.process or self.first.process
 
         def is_over() -> bool:
             nonlocal since, before

@@ -37,7 +37,7 @@ FOUND_BY: dict[str, tuple[Callable[[Scene], None], Clause]] = {
     "records before the outcome": (scenes.catching_up, Clause.SUCCEEDED),
     "runs the newest first": (scenes.catching_up, Clause.ORDER),
     "settles what failed": (scenes.catching_up, Clause.SUCCEEDED),
-    "forgets what succeeded": (scenes.catching_up, Clause.SETTLED),
+    "forgets what succeeded": (scenes.catching_up, Clause.LAST_SUCCESS),
     "releases without a claim": (scenes.catching_up, Clause.FENCE),
     "tells the wrong run time": (scenes.catching_up, Clause.ARGUMENTS),
     "tells the wrong last success": (scenes.catching_up, Clause.ARGUMENTS),

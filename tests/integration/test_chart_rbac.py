@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -158,6 +159,27 @@ def edit(bed: Testbed, name: str) -> None:
     bed.change(name, schedule="11 3 * * *")
 
 
+def supplant(bed: Testbed, name: str) -> None:
+    """Have a CronJob there that a former resource of the name left, and that can't be removed just yet."""
+    pod = {"containers": [{"name": "other", "image": "app"}], "restartPolicy": "Never"}
+    reference = {
+        "apiVersion": "crontabber.dev/v1",
+        "kind": "CrontabberJob",
+        "name": name,
+        "uid": str(uuid.uuid4()),
+    }
+    metadata = {
+        "name": name,
+        "ownerReferences": [{**reference, "controller": True}],
+        "finalizers": ["crontabber.dev/test"],
+    }
+    spec = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": {"spec": pod}}}}
+    bed.create("cronjobs", {"metadata": metadata, "spec": spec})
+    bed.job(name)
+    bed.wait(lambda: bed.condition(name, "Ready").get("reason") == "NameConflict", "it is told")
+    bed.patch("cronjobs", name, {"metadata": {"finalizers": None}})
+
+
 def occupy(bed: Testbed, name: str) -> None:
     """Have a Job of somebody else in the place of a one-off."""
     slot = bed.missed_slots(1)[0]
@@ -222,6 +244,7 @@ PROVOKED: dict[Right, Callable[[Testbed, str], None]] = {
     Right("batch", "cronjobs", "get"): edit,
     Right("batch", "cronjobs", "create"): make,
     Right("batch", "cronjobs", "patch"): edit,
+    Right("batch", "cronjobs", "delete"): supplant,
     Right("batch", "cronjobs/status", "patch"): unmark,
     Right("batch", "jobs", "get"): occupy,
     Right("batch", "jobs", "create"): miss,

@@ -94,6 +94,21 @@ def test_deletion_that_no_watch_reported_is_noticed(own: OwnOperators, cluster: 
     bed.wait(lambda: f"{gone}: a deletion that was not reported" in operator.log(), "its deletion is noticed")
 
 
+def test_cronjob_that_nobody_collects_is_removed(bed: Testbed, cluster: Cluster) -> None:
+    """A resource is deleted and made anew; the garbage collector is away, or has missed it in an outage."""
+    job = bed.job("job")
+    bed.wait_ready(job)
+    former = bed.get("cronjobs", job)["metadata"]["uid"]
+    cluster.kill("kube-controller-manager")
+    bed.delete("crontabberjobs", job)
+    assert bed.get("cronjobs", job)["metadata"]["uid"] == former
+    bed.job("job")
+    bed.wait_ready(job)
+    assert bed.get("cronjobs", job)["metadata"]["uid"] != former
+    assert "NameConflict" not in bed.reasons(job)
+    cluster.start_component("kube-controller-manager")
+
+
 def test_restart_with_many_resources_writes_nothing(own: OwnOperators, cluster: Cluster) -> None:
     """A new operator takes over without a write, with hardly a request; it ends at once at SIGTERM."""
     bed = own.bed

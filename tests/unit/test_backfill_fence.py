@@ -10,6 +10,7 @@ import pytest
 
 from crontabber_operator import batches
 from crontabber_operator.backfill import decide
+from crontabber_operator.decision import RemoveFormer
 from crontabber_operator.models import ConditionType, HistoryEntry, Result, State, Status
 from crontabber_operator.observed import Evidence, Hold, RunKind, Unavailable
 from tests.unit.backfill_scene import NAME, Scene, at, clock, failure, slots
@@ -965,6 +966,16 @@ def test_a_foreign_cronjob_is_left_alone_and_told() -> None:
         assert condition is not None
         assert condition.reason == "NameConflict"
         assert "metadata.name" in condition.message
+
+
+def test_a_cronjob_of_a_former_resource_is_removed() -> None:
+    """And until it is gone it is what any CronJob of somebody else is: nothing is made or started beside it."""
+    scene = chain()
+    scene.change_cronjob(ours=False, former=True)
+    scene.one_off("10:00")
+    decision = decide(scene.job, scene.seen, at("10:30"))
+    assert decision.cronjob == RemoveFormer()
+    assert (decision.create, decision.release, decision.discard) == ((), (), ())
 
 
 def test_a_conflict_that_ended_goes_on_where_it_was() -> None:

@@ -248,6 +248,46 @@ def test_what_is_right_is_found_right() -> None:
     assert verdict.counts["mark-success done"] == 1
 
 
+def test_commands_that_share_an_id_are_two() -> None:
+    """A reset and a mark given at once with one command-id."""
+    world = World()
+    given = {"id": "mine", "time": text(slot(1))}
+    reset, mark = (
+        {**given, "name": name, "value": value}
+        for name, value in (("reset", ""), ("mark-success", text(slot(0))))
+    )
+    for results in (("Pending", "Pending"), ("Pending", "Done"), ("Done", "Done")):
+        records = [{**one, "result": result} for one, result in zip((mark, reset), results, strict=True)]
+        told = (
+            {"settledThrough": text(slot(1)), "lastSuccessTime": None}
+            if results == ("Pending", "Done")
+            else {}
+        )
+        if results == ("Done", "Done"):
+            told = {"settledThrough": text(slot(0)), "lastSuccessTime": text(slot(0))}
+        world.write(lastCommands=records, **told)
+    assert world.clauses() == set()
+
+
+def test_a_slot_that_an_edit_of_the_schedule_took_away_is_not_waited_for() -> None:
+    """Its run failed; by the new schedule the next one is due."""
+    world = World()
+    world.failed_attempt(1)
+    world.spec = {**world.spec, "schedule": "*/2 * * * *"}
+    world.put()
+    world.slot(2)
+    assert world.clauses() == set()
+
+
+def test_a_run_of_a_job_that_was_released_after_the_last_version_is_not_judged() -> None:
+    """The processes go on writing while the versions are read."""
+    world = World()
+    uid = world.create(1)
+    world.claim(uid, 1)
+    world.run(uid)
+    assert world.clauses() == set()
+
+
 def skips_a_slot(world: World) -> None:
     """The second slot runs; the first is settled with it."""
     world.slot(2)

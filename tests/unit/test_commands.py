@@ -314,6 +314,21 @@ def test_several_commands_are_done_in_their_order() -> None:
     assert clock(kubectl.scene.status.settled_through) == "08:00"
 
 
+def test_a_command_that_was_given_first_is_done_first() -> None:
+    """A reset forgets a mark that was given before it, also where the operator had no time for the mark until then."""
+    kubectl = Kubectl(gated(), mark_success="2026-06-03T08:00Z")
+    for _ in range(2):
+        step = kubectl.step("12:30")
+        assert step is not None
+        kubectl.do(step)
+    assert kubectl.annotations == {}
+    kubectl.annotations[RESET] = ""
+    kubectl.finish("12:31")
+    assert kubectl.done == ["mark-success", "reset"]
+    assert kubectl.scene.status.last_success_time is None
+    assert clock(kubectl.scene.status.settled_through) == "12:31"
+
+
 def test_the_newest_ten_commands_are_kept() -> None:
     """Newest first."""
     kubectl = Kubectl(gated())

@@ -322,6 +322,23 @@ def test_a_cronjob_is_read_whole() -> None:
     assert seen.slots.next_after(at("10:00")) == at("10:07")
 
 
+@pytest.mark.parametrize(
+    ("change", "former"),
+    [
+        ({"uid": "another-uid"}, True),
+        ({}, False),
+        ({"uid": "another-uid", "name": "another"}, False),
+        ({"uid": "another-uid", "kind": "Deployment"}, False),
+        ({"uid": "another-uid", "controller": False}, False),
+    ],
+)
+def test_a_cronjob_of_a_former_resource_is_known(change: dict[str, Any], former: bool) -> None:
+    """It was made for one of the same name; a reference that isn't the controller's somebody may have added."""
+    reference = CRONJOB["metadata"]["ownerReferences"][0]
+    seen = cronjob(metadata__ownerReferences=[{**reference, **change}])
+    assert (seen.former, seen.ours) == (former, not change)
+
+
 @pytest.mark.parametrize(("active", "told"), [([{"name": "job-1"}], True), ([], False), (None, False)])
 def test_a_cronjob_tells_whether_a_job_of_it_goes_on(active: Any, told: bool) -> None:
     """As its controller saw it last."""
