@@ -86,7 +86,8 @@ def _instant(measure: Callable[[Stand, bool], list[Result]]) -> Callable[[Path, 
 def _release(stand: Stand, quick: bool) -> list[Result]:
     return [
         release.idle(stand, 5 if quick else 100),
-        release.chains(stand, *((5, 3) if quick else (100, 10))),
+        release.chains(stand, *((5, 3, 1) if quick else (100, 4, 20))),
+        release.chains(stand, *((5, 3, 0) if quick else (100, 10, 0))),
         release.idle_writes(stand, 3 if quick else 30),
     ]
 

@@ -166,13 +166,28 @@ def _count(stand: Stand, namespace: str, plural: str) -> int:
     return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
 
 
-def chains(stand: Stand, count: int, slots: int) -> Result:
-    """So many jobs catch up at once: from a Job's completion to the release of the next one."""
-    namespace = stand.namespace("chains")
+def chains(stand: Stand, count: int, slots: int, seconds: float) -> Result:
+    """So many jobs catch up at once: from a Job's completion to the release of the next one.
+
+    `seconds`: how long a run takes, half as long to half as long again; 0: nothing, so that all is busy all the time.
+    """
+    namespace = stand.namespace(f"chains-{seconds:g}")
     path = resources_path(namespace)
     schedule = away()
     names = [f"chain-{number}" for number in range(count)]
-    stand.create(path, (resource(name, schedule=schedule, backfill=True, suspend=True) for name in names))
+    stand.create(
+        path,
+        (
+            resource(
+                name,
+                schedule=schedule,
+                backfill=True,
+                suspend=True,
+                pod_annotations={"devcluster/result": f"seconds={seconds * (0.5 + number / count):.2f}"},
+            )
+            for number, name in enumerate(names)
+        ),
+    )
     mark = {
         "metadata": {"annotations": {"crontabber.dev/mark-success": before(schedule, slots)}},
         "spec": {"suspend": False},
@@ -180,28 +195,32 @@ def chains(stand: Stand, count: int, slots: int) -> Result:
     _, position = stand.writes(0, namespace)
     watch = JobWatch(stand.api, namespace)
     stand.patch((f"{path}/{name}" for name in names), mark)
-    stand.wait(lambda: _done(watch) == count * slots, "all chains are done")
+    took = stand.wait(lambda: _done(watch) == count * slots, "all chains are done")
     time.sleep(2)
     writes, _ = stand.writes(position, namespace)
     watch.close()
     gaps = [gap for name in names for gap in _gaps([one for one in watch.jobs.values() if one.job == name])]
     counted = Counter(writes)
     for_runs = sum(counted[what] for what in OF_A_RUN)
+    rate = count * slots / took
+    what = f"{count} chains of {slots}, " + (f"runs of {seconds:g} s" if seconds else "runs that end at once")
     lines = [
         Line(
-            f"{count} chains of {slots}: a Job's completion to the next release",
+            f"{what}: a Job's completion to the next release",
             spread(gaps),
-            target="p50 ≤ 30 ms",
+            target="p50 ≤ 30 ms" if seconds else "",
         ),
-        Line(f"{count} chains of {slots}: writes a run", f"{for_runs / (count * slots):.2f}", target="≤ 3"),
+        Line(f"{what}: runs a second", f"{rate:.1f}"),
+        Line(f"{what}: writes a run", f"{for_runs / (count * slots):.2f}", target="≤ 3"),
     ]
     drawn = plot(
-        f"{count} chains at once",
+        what,
         "ms from a completion to the next release",
         "%",
         {"chains": cumulative([1000 * one for one in gaps])},
     )
-    return Result(lines, {"chains": {"gaps": spread(gaps), "writes": dict(counted)}}, {"chains": drawn})
+    figures = {"gaps": spread(gaps), "runs_a_second": round(rate, 2), "writes": dict(counted)}
+    return Result(lines, {f"chains-{seconds:g}": figures}, {f"chains-{seconds:g}": drawn})
 
 
 def _gaps(jobs: Sequence[Seen]) -> list[float]:
@@ -215,8 +234,8 @@ def _gaps(jobs: Sequence[Seen]) -> list[float]:
 
 def idle_writes(stand: Stand, seconds: float) -> Result:
     """What the operator writes while nothing is due."""
-    _, position = stand.writes(0, "bench-chains")
+    _, position = stand.writes(0, "bench-chains-0")
     time.sleep(seconds)
-    writes, _ = stand.writes(position, "bench-chains")
+    writes, _ = stand.writes(position, "bench-chains-0")
     line = Line(f"writes for idle resources in {seconds:.0f} s", str(len(writes)), target="0")
     return Result([line], {"idle_writes": len(writes)})

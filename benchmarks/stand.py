@@ -182,9 +182,12 @@ def resources_path(namespace: str) -> str:
 
 
 def resource(name: str, **spec: Any) -> Body:
-    """Build a CrontabberJob; annotations of crontabber's own by `annotations`."""
+    """Build a CrontabberJob; annotations of crontabber's own by `annotations`, its pods' by `pod_annotations`."""
     annotations = spec.pop("annotations", {})
-    template = {"spec": {"containers": [{"name": "app", "image": "app"}]}}
+    template = {
+        "metadata": {"annotations": spec.pop("pod_annotations", {})},
+        "spec": {"containers": [{"name": "app", "image": "app"}]},
+    }
     return {
         "apiVersion": "crontabber.dev/v1",
         "kind": "CrontabberJob",

@@ -9,7 +9,8 @@ the others, and alone writes the report (the container's termination message) an
 The *warm* process runs manage.py as Python would, up to where Django would execute the command; there it
 imports what the command needs, runs the system checks, closes the connections, and from then on forks. Each
 *slot's* process is such a fork: it goes on from there with its slot's arguments and environment, and ends as
-Python ends. Where forking can't be had or would not be safe, each slot starts manage.py anew, still in order.
+Python ends, but leaves freeing the memory to the system. Where forking can't be had or would not be safe, each
+slot starts manage.py anew, still in order.
 
 What others read (docs/batches.md): the markers, one line each on standard error, never split:
 
@@ -24,6 +25,7 @@ A marker can begin in the middle of a line that the command did not end. The non
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import gc
 import importlib.machinery
@@ -48,6 +50,8 @@ HOOKED = "django.core.management"
 REPORT_BYTES = 1024
 EXIT_STOPPED = 143
 EXIT_TIMED_OUT = 124
+EXIT_NOT_WRITTEN = 120
+"""Python's own, where standard output can't be written at the end."""
 STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 OOM_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 MARKS = {"RUN_TIME": "@crontabber.dev/run-time@", "LAST_SUCCESS": "@crontabber.dev/last-success@"}
@@ -479,6 +483,9 @@ class Hook:
     def __init__(self, connection: socket.socket, task: Task, slots: list[Slot]) -> None:
         self._connection, self._task, self._slots = connection, task, slots
         self._stream = connection.makefile("r")
+        self._files: list[Any] = []
+        self.has_forked = False
+        """This is the process of a slot."""
         self.original: Any = None
 
     def install(self) -> None:
@@ -582,8 +589,11 @@ class Hook:
         command = utility.fetch_command(utility.argv[1])
         command.create_parser(utility.argv[0], utility.argv[1])
         are_good = are_checks_good(command)
+        import_compilers()
         close_connections()
         gc.collect()
+        self._files = open_files()
+        flush(self._files)  # or each slot's process would write what is in their buffers
         gc.freeze()
         return are_good
 
@@ -596,6 +606,7 @@ class Hook:
 
     def _become(self, slot: Slot, utility: Any, template: list[str], *, skips_checks: bool) -> None:
         """Go on as the process of a slot."""
+        self.has_forked = True
         self._stream.close()
         self._connection.close()
         os.setsid()
@@ -608,6 +619,18 @@ class Hook:
         sys.modules["django"].setup = lambda *_args, **_options: None  # type: ignore[attr-defined]
         if skips_checks:
             skip_checks()
+
+    def end(self, code: int) -> NoReturn:
+        """End a slot's process as Python ends, but for its objects: to free them would copy most of what is shared."""
+        with contextlib.suppress(BaseException):
+            threading._shutdown()  # type: ignore[attr-defined]
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()
+        with contextlib.suppress(BaseException):
+            close_connections()
+        gc.collect()  # only what is new: the rest is frozen
+        flush([*self._files, *open_files()])
+        os._exit(code if are_streams_good() else EXIT_NOT_WRITTEN)
 
 
 def are_checks_good(command: Any) -> bool:
@@ -622,6 +645,15 @@ def are_checks_good(command: Any) -> bool:
     except SystemCheckError:
         return False
     return True
+
+
+def import_compilers() -> None:
+    """Import what Django imports with the first query on each kind of database."""
+    from django.db import connections
+
+    for connection in connections.all():
+        with contextlib.suppress(Exception):
+            connection.ops.compiler("SQLCompiler")
 
 
 def skip_checks() -> None:
@@ -652,6 +684,42 @@ def close_connections() -> None:
     for cache in caches.all():
         with contextlib.suppress(Exception):
             cache.close()
+
+
+def open_files() -> list[Any]:
+    """List the files that may have something in their buffers, but those that the garbage collector has frozen."""
+    base = io.IOBase.__bases__[
+        0
+    ]  # that of files in C; asking each object by isinstance() could run the app's code
+    return [one for one in gc.get_objects() if issubclass(type(one), base)]
+
+
+def flush(files: Iterable[Any]) -> None:
+    """Write what is in the buffers; what can't be written is lost, as at the end of any process."""
+    for file in files:
+        with contextlib.suppress(Exception):
+            file.flush()
+
+
+def are_streams_good() -> bool:
+    """Write what is left for standard output and error. False: it can't be, for which Python has an exit code."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except Exception:
+        return False
+    return True
+
+
+def exit_code(leaving: SystemExit) -> int:
+    """Return what a process ends with for a SystemExit, and print what Python prints for it."""
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    sys.stderr.write("%s\n" % (leaving.code,))
+    return 1
 
 
 def summary(error: BaseException) -> str:
@@ -745,8 +813,17 @@ def main() -> None:
                 teller.close()
                 os.setsid()
                 os.environ.update(slots[0].environment(task.variables))
-                Hook(its, task, slots).install()
-                run_program(task, slots[0])
+                hook = Hook(its, task, slots)
+                hook.install()
+                code = 0
+                try:
+                    run_program(task, slots[0])
+                except SystemExit as leaving:
+                    if not hook.has_forked:
+                        raise
+                    code = exit_code(leaving)
+                if hook.has_forked:
+                    hook.end(code)
                 return
             its.close()
             warm = Warm(pid, ours)

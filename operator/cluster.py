@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
+from urllib.request import getproxies
 
 import aiohttp
 from kubernetes.aio import config
@@ -112,6 +114,8 @@ class Cluster:
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         configuration.connection_pool_maxsize = MAX_REQUESTS + MAX_STREAMS
+        # Looking for a proxy or a .netrc costs each request two turns of a thread: only where there can be one.
+        configuration.client_session_kwargs = {"trust_env": bool(getproxies()) or "NETRC" in os.environ}
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:

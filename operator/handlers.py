@@ -123,6 +123,20 @@ class Operator:
             signal.raise_signal(signal.SIGTERM)
 
 
+class NoDiffs(kopf.DiffBaseStorage):
+    """Spares kopf the copy of each object by which it would tell what changed: nothing here asks for that."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Keep nothing of an object."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        """Know nothing of what it was before."""
+
+    def store(self, **_: Any) -> None:
+        """Write nothing."""
+
+
 _running: Operator | None = None
 
 
@@ -141,6 +155,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.networking.connect_timeout = CONNECT_SECONDS
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event seen, at INFO
     settings.persistence.finalizer = f"{GROUP}/unused"
+    settings.persistence.diffbase_storage = NoDiffs()
     for kind in (JOBS, CRONJOBS):
         settings.watching.label_selectors[kind] = JOB_LABEL
     # kopf has --liveness of its own; there, ours are served only where they are asked for.
@@ -237,6 +252,8 @@ async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # 
         reconciler.store.drop_resource(key, body["metadata"]["uid"])
     elif type is None:
         reconciler.sweeper.listed(Kind.RESOURCE)
+    elif reconciler.knows(key):
+        return
     reconciler.wake(key)
 
 
@@ -252,6 +269,8 @@ async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa:
         reconciler.store.drop_job(key, body["metadata"]["uid"])
     elif type is None:
         reconciler.sweeper.listed(Kind.JOB)
+    elif reconciler.knows(key):
+        return
     reconciler.wake(key)
 
 
@@ -267,6 +286,8 @@ async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # n
         reconciler.store.drop_cronjob(key, body["metadata"]["uid"])
     elif type is None:
         reconciler.sweeper.listed(Kind.CRONJOB)
+    elif reconciler.knows(key):
+        return
     reconciler.wake(key)
 
 

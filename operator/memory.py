@@ -106,6 +106,8 @@ class Memory:
     """What is kept in mind of one resource."""
 
     failures: int = 0
+    looked_at: int = -1
+    """How many changes of it (`Store.changes`) there had been when it was last looked at."""
     rests_until: float = 0.0
     """After an error that nobody expects: not before this time of the event loop."""
     unread: bool = False

@@ -149,6 +149,11 @@ class Reconciler:
         # Not at the end of its own work: one that is cancelled before it began never gets there.
         task.add_done_callback(lambda _: self._rests(key))
 
+    def knows(self, key: Key) -> bool:
+        """Tell whether all that is known of a resource was looked at: the event of a write of one's own is no news."""
+        memory = self._memory.get(key)
+        return self._leads and memory is not None and memory.looked_at == self.store.changes(key)
+
     def _rests(self, key: Key) -> None:
         del self._working[key]
         if key in self._again:
@@ -249,6 +254,7 @@ class Reconciler:
             if resource is None or resource.deleting:
                 return
             now = self.clock()
+            memory.looked_at = self.store.changes(key)
             self.listeners.looked(resource, self.store.runs(resource.owner))
             if isinstance(resource.spec, InvalidSpec):
                 await self._tell_invalid(resource, resource.spec.sentences, now)

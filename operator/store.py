@@ -104,6 +104,11 @@ class Store:
     _occupied: dict[str, dict[Key, str | None]] = field(default_factory=dict)
     """By namespace: the resources that run, or are about to, each with its concurrencyGroup."""
     _deleted: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _changes: dict[Key, int] = field(default_factory=dict)
+
+    def changes(self, key: Key) -> int:
+        """Count the changes so far to what is known of a resource."""
+        return self._changes.get(key, 0)
 
     def resource(self, key: Key) -> Resource | None:
         """Return the resource, if it is known."""
@@ -153,10 +158,10 @@ class Store:
         key = Key(metadata["namespace"], metadata["name"])
         known = self._resources.get(key)
         version = resource_version(body)
-        if metadata["uid"] in self._deleted or (known is not None and known.version > version):
+        if metadata["uid"] in self._deleted or (known is not None and known.version >= version):
             return key
         self._resources[key] = _read_resource(body, version, known)
-        self._mind_place(key)
+        self._changed(key)
         return key
 
     def put_job(self, body: Body, *, asked_for: Key | None = None) -> Key | None:
@@ -166,17 +171,16 @@ class Store:
         and not an event that may be late.
         """
         key = asked_for or _owner_key(body)
-        run = read_run(body)
+        uid = body["metadata"]["uid"]
         if asked_for is not None:
-            self._deleted.pop(body["metadata"]["uid"], None)
-        if key is None or run is None or run.uid in self._deleted:
-            return key
-        known = self._runs.setdefault(key, {})
+            self._deleted.pop(uid, None)
         version = resource_version(body)
-        before = known.get(run.uid)
-        if before is None or before.version <= version:
-            known[run.uid] = _KnownRun(version, _owners(body), run)
-            self._mind_place(key)
+        if key is None or uid in self._deleted or self.version(Kind.JOB, key, uid) >= version:
+            return key
+        run = read_run(body)
+        if run is not None:
+            self._runs.setdefault(key, {})[uid] = _KnownRun(version, _owners(body), run)
+            self._changed(key)
         return key
 
     def mark_released(self, key: Key, uid: str) -> None:
@@ -184,7 +188,7 @@ class Store:
         known = self._runs.get(key, {})
         if uid in known:
             known[uid] = known[uid]._replace(run=replace(known[uid].run, released=True))
-            self._mind_place(key)
+            self._changed(key)
 
     def put_cronjob(self, body: Body, *, asked_for: bool = False) -> Key:
         """Take a CronJob, ours or not, unless a newer one is known (`asked_for` as in `put_job`)."""
@@ -194,12 +198,14 @@ class Store:
         key = Key(metadata["namespace"], metadata["name"])
         version = resource_version(body)
         before = self._cronjobs.get(key)
+        if metadata["uid"] in self._deleted or (before is not None and before.version >= version):
+            return key
         seen = read_cronjob(body, Owner(key.namespace, key.name, ""))
-        if seen is None or seen.uid in self._deleted or (before is not None and before.version > version):
+        if seen is None:
             return key
         watched = owner_name(body) is not None
         self._cronjobs[key] = _KnownCronJob(version, _owners(body), watched, seen)
-        self._mind_place(key)
+        self._changed(key)
         return key
 
     def drop_resource(self, key: Key, uid: str) -> None:
@@ -208,7 +214,7 @@ class Store:
         known = self._resources.get(key)
         if known is not None and known.owner.uid == uid:
             del self._resources[key]
-            self._mind_place(key)
+            self._changed(key)
 
     def drop_job(self, key: Key, uid: str) -> None:
         """Forget a Job that was deleted."""
@@ -217,7 +223,7 @@ class Store:
         known.pop(uid, None)
         if not known:
             self._runs.pop(key, None)
-        self._mind_place(key)
+        self._changed(key)
 
     def drop_cronjob(self, key: Key, uid: str) -> None:
         """Forget a CronJob that was deleted."""
@@ -225,7 +231,7 @@ class Store:
         known = self._cronjobs.get(key)
         if known is not None and known.seen.uid == uid:
             del self._cronjobs[key]
-            self._mind_place(key)
+            self._changed(key)
 
     def known(self, kind: Kind) -> dict[str, list[tuple[Key, str]]]:
         """Return key and uid of all objects of a kind, by their namespace."""
@@ -252,6 +258,11 @@ class Store:
         cronjob = self._cronjobs.get(key)
         if cronjob is not None and not cronjob.watched:
             del self._cronjobs[key]
+        self._changes.pop(key, None)
+
+    def _changed(self, key: Key) -> None:
+        self._changes[key] = self._changes.get(key, 0) + 1
+        self._mind_place(key)
 
     def _mind_place(self, key: Key) -> None:
         resource = self._resources.get(key)

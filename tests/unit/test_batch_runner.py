@@ -242,6 +242,22 @@ def test_a_slot_ends_as_python_ends(bench: Bench) -> None:
     ]
 
 
+def test_what_a_slot_keeps_is_written_and_freed(bench: Bench) -> None:
+    """A file that nobody closes, and what refers to itself: once, by the slot whose it is."""
+    ended = bench.run(3, control={0: "keep", 1: "keep"})
+    assert ended.code == 0
+    told = [one["event"] for one in ended.evidence]
+    assert sorted(told[2:4]) == sorted(told[6:8]) == ["freed", "in a buffer"]
+    assert told.count("freed") == told.count("in a buffer") == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_output_that_cannot_be_written_at_the_end_is_a_failure(bench: Bench) -> None:
+    """Python ends with 120 then; so does the slot, and is not counted as done."""
+    ended = bench.run(3, control={1: "full"}, PYTHONUNBUFFERED="")
+    assert (ended.code, ended.good) == (120, hour(0))
+
+
 def test_what_a_slot_leaves_running_ends_with_it(bench: Bench) -> None:
     """As the end of a container would end it, whatever session it is in."""
     process = bench.start(2, control={0: "stray", 1: "wait for SIGTERM"})

@@ -286,3 +286,39 @@ def test_a_foreign_cronjob_is_forgotten_with_the_resource() -> None:
     store.put_cronjob(cronjob(uid="another"))
     store.forget(KEY)
     assert store.cronjob(OWNER) is not None
+
+
+# --- What is news ---------------------------------------------------------------------------------------
+
+
+def test_a_version_that_is_known_is_no_news() -> None:
+    """The event of a write whose answer was taken changes nothing; any newer version does, and a deletion."""
+    store = Store()
+    for version in (1, 1, 2, 1):
+        store.put_resource(resource(version))
+        store.put_job(job(version))
+        store.put_cronjob(cronjob(version))
+    assert store.changes(KEY) == 6
+    store.drop_job(KEY, "job-uid")
+    assert store.changes(KEY) == 7
+    assert store.changes(Key("space", "another")) == 0
+
+
+def test_what_was_learned_of_a_job_outlives_the_event_of_the_same_version() -> None:
+    """That it was released is not seen in it, and was asked for."""
+    store = Store()
+    store.put_resource(resource())
+    store.put_cronjob(cronjob())
+    store.put_job(job())
+    store.mark_released(KEY, "job-uid")
+    store.put_job(job())
+    assert [run.released for run in store.runs(OWNER)] == [True]
+
+
+def test_a_forgotten_resource_is_counted_anew() -> None:
+    """Nothing is kept of what is gone."""
+    store = Store()
+    store.put_resource(resource())
+    store.drop_resource(KEY, "owner-uid")
+    store.forget(KEY)
+    assert store.changes(KEY) == 0

@@ -17,6 +17,14 @@ from django.db import connections
 STATE = []
 
 
+class Circle:
+    """Only the garbage collector finds it."""
+
+    def __del__(self):
+        """Tell that it is freed."""
+        tell(event="freed")
+
+
 class Command(BaseCommand):
     """The command."""
 
@@ -81,6 +89,16 @@ def behave(how):
         atexit.register(tell, event="at exit")
     if how == "thread":
         threading.Thread(target=lambda: (time.sleep(0.2), tell(event="thread"))).start()
+    if how == "keep":
+        # Nothing but the end of the process writes the one and tells of the other.
+        STATE.append(open(os.environ["EVIDENCE"], "a"))  # noqa: SIM115 - it is to stay open
+        STATE[-1].write(json.dumps({"event": "in a buffer"}) + "\n")
+        circle = Circle()
+        circle.itself = circle
+    if how == "full":
+        sys.stdout.flush()
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        print("lost")
     if how == "stray":
         for new_session in (False, True):
             stray = subprocess.Popen(["sleep", "3600"], start_new_session=new_session)
