@@ -73,8 +73,14 @@ def storm(stand: Stand, count: int) -> Result:
     names = [f"job-{number}" for number in range(count)]
     stand.create(path, (resource(name, schedule=schedule, passLastSuccess=True) for name in names))
     stand.wait(lambda: _count(stand, namespace, "cronjobs") == count, "all CronJobs are made")
-    due = next_minute() + timedelta(minutes=count // 1500)
+    due = next_minute() + timedelta(minutes=1 + count // 300)
     stand.patch((f"{path}/{name}" for name in names), {"spec": {"schedule": f"{due.minute} * * * *"}})
+    # Every resource and its CronJob are to have taken the edit, or its writes would be a part of the storm.
+    stand.wait(
+        lambda: all(_has_taken_edit(one, due) for one in stand.resources(namespace)), "all took the edit"
+    )
+    if datetime.now(UTC) > due:
+        raise TimeoutError(f"the edit of {count} resources took until after the minute of the storm")
     _, position = stand.writes(0, namespace)
     watch = JobWatch(stand.api, namespace)
     stand.wait(lambda: _done(watch) == count, "all Jobs are done")
@@ -123,6 +129,12 @@ def storm(stand: Stand, count: int) -> Result:
         },
     )
     return Result(lines, figures, {f"storm-{count}": drawn})
+
+
+def _has_taken_edit(body: dict[str, Any], due: datetime) -> bool:
+    status = body.get("status") or {}
+    is_seen = status.get("observedGeneration") == body["metadata"]["generation"]
+    return is_seen and status.get("nextRunTime") == due.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _cronjobs(stand: Stand, count: int) -> list[float]:
