@@ -275,9 +275,11 @@ class Inquiry:
         return any(run.uid == uid for run in self._store.runs(owner))
 
     async def refresh(self, resource: Resource, refused: ApiError) -> None:
-        """The resource is not what was decided on, as a refusal seems to say: read it anew.
+        """The resource is not what was decided on, as a refusal seems to say: read it anew, and its Jobs that go on.
 
-        Raises ApiError where it still is: looking again would meet the same refusal at once.
+        Who changed it may have started or ended these, and the watch of Jobs may be behind: a claim decided on the
+        new books and the old Jobs would claim what ran before them. Raises ApiError where the resource still is
+        what it was: looking again would meet the same refusal at once.
         """
         owner = resource.owner
         key = Key.of(owner)
@@ -295,6 +297,21 @@ class Inquiry:
         if after is not None and after.version == resource.version:
             message = f"a write was refused although nothing else changed: {refused.message}"
             raise ApiError(0, "Refused", message) from refused
+        for run in self._store.runs(owner):
+            if run.finished is None:
+                await self._read_job(key, run)
+
+    async def _read_job(self, key: Key, run: Run) -> None:
+        try:
+            body = await self._cluster.get_job(key.namespace, run.name)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            self._store.drop_job(key, run.uid)
+            return
+        if body["metadata"]["uid"] != run.uid:
+            self._store.drop_job(key, run.uid)
+        self._store.put_job(body, asked_for=key)
 
     async def read_anew(self, key: Key) -> None:
         """Read a resource and all that was made for it, as if the watches had shown it just now."""
