@@ -241,7 +241,7 @@ class _Judge:
         self._edited_at = 0
         """Where the status was last edited by hand."""
         self._disregarded: set[str] = set()
-        """The Jobs that were there at the last mark: plain ones don't count any more."""
+        """The Jobs that had ended at the last mark: plain ones don't count any more; one that went on may."""
         self._claim_grids: dict[str, Grid] = {}
         self._done: set[tuple[str, str]] = set()
         self._annotated: dict[str, Body] = {}
@@ -301,7 +301,8 @@ class _Judge:
 
     def _begin_epoch(self, revision: int, *, forget: bool) -> None:
         self._epochs.append(revision)
-        self._disregarded = set(self.jobs) if forget else set()
+        ended = {uid for uid, job in self.jobs.items() if job.result is not None}
+        self._disregarded = ended if forget else set()
 
     def _take_claim(self, before: Body, new: _Books, revision: int) -> None:
         job = self.jobs.get(new.claimed or "")
