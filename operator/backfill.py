@@ -16,26 +16,9 @@ from datetime import datetime, timedelta
 
 from crontabber_operator import bookkeeping, gated, plain, upkeep
 from crontabber_operator.bookkeeping import Situation
-from crontabber_operator.decision import (
-    ApplyCronJob,
-    Decision,
-    MoveLastSchedule,
-    NewRun,
-    Release,
-    RemoveFormer,
-    next_of,
-)
+from crontabber_operator.decision import Decision, RemoveFormer, next_of
 from crontabber_operator.models import Status
 from crontabber_operator.observed import Job, Observed, Unavailable, View
-
-__all__ = [
-    "ApplyCronJob",
-    "Decision",
-    "MoveLastSchedule",
-    "NewRun",
-    "Release",
-    "decide",
-]
 
 REPORT_LAG = timedelta(milliseconds=800)
 """So long a slot that fell due is not yet told as missed: mostly its claim comes first and tells it too."""

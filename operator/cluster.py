@@ -213,16 +213,11 @@ class Cluster:
         self, namespace: str, name: str, uid: str, resource_version: str | None = None
     ) -> None:
         """Delete a Job and its pods, if it has this uid (and is at this resourceVersion)."""
-        preconditions = {"uid": uid}
-        if resource_version is not None:
-            preconditions["resourceVersion"] = resource_version
-        options = {"propagationPolicy": "Background", "preconditions": preconditions}
-        await self._request("DELETE", _path("batch/v1", namespace, "jobs", name), options)
+        await self._delete(_path("batch/v1", namespace, "jobs", name), uid, resource_version)
 
     async def delete_cronjob(self, namespace: str, name: str, uid: str) -> None:
         """Delete a CronJob and its Jobs, if it has this uid."""
-        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        await self._request("DELETE", _path("batch/v1", namespace, "cronjobs", name), options)
+        await self._delete(_path("batch/v1", namespace, "cronjobs", name), uid)
 
     # --- ConfigMaps --------------------------------------------------------------------------------------
 
@@ -405,6 +400,14 @@ class Cluster:
             query["continue"] = following
 
     # --- How ---------------------------------------------------------------------------------------------
+
+    async def _delete(self, path: str, uid: str, resource_version: str | None = None) -> None:
+        """Delete an object; the garbage collector removes what it owns."""
+        preconditions = {"uid": uid}
+        if resource_version is not None:
+            preconditions["resourceVersion"] = resource_version
+        options = {"propagationPolicy": "Background", "preconditions": preconditions}
+        await self._request("DELETE", path, options)
 
     async def _list(self, path: str, query: Mapping[str, str]) -> list[Body]:
         found = await self._request("GET", f"{path}?{urlencode(query)}")

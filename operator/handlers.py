@@ -244,51 +244,21 @@ async def remember_cronjob(body: kopf.Body, **_: Any) -> None:
 @told
 async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A CrontabberJob was made, changed or deleted."""
-    operator = _operator()
-    operator.watching.saw(body)
-    reconciler = operator.reconciler
-    key = _place(body)
-    if type == "DELETED":
-        reconciler.store.drop_resource(key, body["metadata"]["uid"])
-    elif type is None:
-        reconciler.sweeper.listed(Kind.RESOURCE)
-    elif reconciler.knows(key):
-        return
-    reconciler.wake(key)
+    _saw(Kind.RESOURCE, _place(body), type, body)
 
 
 @kopf.on.event(*JOBS)
 @told
 async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A Job of a CrontabberJob was made, changed or deleted."""
-    operator = _operator()
-    operator.watching.saw(body)
-    reconciler = operator.reconciler
-    key = Key(body["metadata"]["namespace"], owner_name(body) or "")
-    if type == "DELETED":
-        reconciler.store.drop_job(key, body["metadata"]["uid"])
-    elif type is None:
-        reconciler.sweeper.listed(Kind.JOB)
-    elif reconciler.knows(key):
-        return
-    reconciler.wake(key)
+    _saw(Kind.JOB, Key(body["metadata"]["namespace"], owner_name(body) or ""), type, body)
 
 
 @kopf.on.event(*CRONJOBS)
 @told
 async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
     """A CronJob of a CrontabberJob was made, changed or deleted."""
-    operator = _operator()
-    operator.watching.saw(body)
-    reconciler = operator.reconciler
-    key = _place(body)
-    if type == "DELETED":
-        reconciler.store.drop_cronjob(key, body["metadata"]["uid"])
-    elif type is None:
-        reconciler.sweeper.listed(Kind.CRONJOB)
-    elif reconciler.knows(key):
-        return
-    reconciler.wake(key)
+    _saw(Kind.CRONJOB, _place(body), type, body)
 
 
 @kopf.on.event(*DEPLOYMENTS)
@@ -304,6 +274,20 @@ async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  
         reconciler.sweeper.listed(Kind.DEPLOYMENT)
     for key in concerned:
         reconciler.wake(key)
+
+
+def _saw(kind: Kind, key: Key, type_: str | None, body: kopf.Body) -> None:
+    """Forget what was deleted, and have the resource looked at where this is news; an index has remembered the rest."""
+    operator = _operator()
+    operator.watching.saw(body)
+    reconciler = operator.reconciler
+    if type_ == "DELETED":
+        reconciler.store.drop(kind, key, body["metadata"]["uid"])
+    elif type_ is None:
+        reconciler.sweeper.listed(kind)
+    elif reconciler.knows(key):
+        return
+    reconciler.wake(key)
 
 
 def _concerned(body: kopf.Body) -> Key:

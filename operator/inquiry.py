@@ -262,11 +262,8 @@ class Inquiry:
 
         Two watches show the CronJob and its Jobs; firing a slot that runs already would have it run twice.
         """
-        try:
-            body = await self._cluster.get_job(owner.namespace, native_name(owner, slot))
-        except ApiError as error:
-            if not error.not_found:
-                raise
+        body = await self._find_job(owner.namespace, native_name(owner, slot))
+        if body is None:
             return False
         uid = body["metadata"]["uid"]
         if former is not None and uid == former.uid:
@@ -298,20 +295,15 @@ class Inquiry:
             message = f"a write was refused although nothing else changed: {refused.message}"
             raise ApiError(0, "Refused", message) from refused
         for run in self._store.runs(owner):
-            if run.finished is None:
+            if run.unfinished:
                 await self._read_job(key, run)
 
     async def _read_job(self, key: Key, run: Run) -> None:
-        try:
-            body = await self._cluster.get_job(key.namespace, run.name)
-        except ApiError as error:
-            if not error.not_found:
-                raise
+        body = await self._find_job(key.namespace, run.name)
+        if body is None or body["metadata"]["uid"] != run.uid:
             self._store.drop_job(key, run.uid)
-            return
-        if body["metadata"]["uid"] != run.uid:
-            self._store.drop_job(key, run.uid)
-        self._store.put_job(body, asked_for=key)
+        if body is not None:
+            self._store.put_job(body, asked_for=key)
 
     async def read_anew(self, key: Key) -> None:
         """Read a resource and all that was made for it, as if the watches had shown it just now."""

@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from crontabber_operator import batches, commands
-from crontabber_operator.backfill import NewRun, Release
 from crontabber_operator.cluster import ApiError, Cluster
+from crontabber_operator.decision import NewRun, Release
 from crontabber_operator.inquiry import Inquiry
 from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import (

@@ -293,7 +293,7 @@ class Reconciler:
         """Do a decision. True: something changed, decide again."""
         owner = resource.owner
         cronjob = decision.cronjob
-        if _is_cronjob_first(job, seen, decision) and cronjob is not None:
+        if cronjob is not None and _is_cronjob_first(job, seen, decision):
             if await self._cronjobs.do(resource, seen, memory, cronjob):
                 return True
             cronjob = None

@@ -130,7 +130,10 @@ class Store:
     def cronjob(self, owner: Owner) -> CronJobSeen | None:
         """Return the CronJob of the resource's name."""
         known = self._cronjobs.get(Key(owner.namespace, owner.name))
-        return None if known is None else replace(known.seen, ours=owner.uid in known.owners)
+        if known is None:
+            return None
+        ours = owner.uid in known.owners
+        return replace(known.seen, ours=ours, former=known.seen.former and not ours)
 
     def version(self, kind: Kind, key: Key, uid: str) -> int:
         """Return the resourceVersion that is known of an object; 0 where it isn't known."""

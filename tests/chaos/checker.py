@@ -301,8 +301,7 @@ class _Judge:
 
     def _begin_epoch(self, revision: int, *, forget: bool) -> None:
         self._epochs.append(revision)
-        ended = {uid for uid, job in self.jobs.items() if job.result is not None}
-        self._disregarded = ended if forget else set()
+        self._disregarded = {uid for uid, job in self.jobs.items() if forget and job.result is not None}
 
     def _take_claim(self, before: Body, new: _Books, revision: int) -> None:
         job = self.jobs.get(new.claimed or "")

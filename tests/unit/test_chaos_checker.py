@@ -256,16 +256,14 @@ def test_commands_that_share_an_id_are_two() -> None:
         {**given, "name": name, "value": value}
         for name, value in (("reset", ""), ("mark-success", text(slot(0))))
     )
-    for results in (("Pending", "Pending"), ("Pending", "Done"), ("Done", "Done")):
-        records = [{**one, "result": result} for one, result in zip((mark, reset), results, strict=True)]
-        told = (
-            {"settledThrough": text(slot(1)), "lastSuccessTime": None}
-            if results == ("Pending", "Done")
-            else {}
-        )
-        if results == ("Done", "Done"):
-            told = {"settledThrough": text(slot(0)), "lastSuccessTime": text(slot(0))}
-        world.write(lastCommands=records, **told)
+    after_reset = {"settledThrough": text(slot(1)), "lastSuccessTime": None}
+    after_mark = {"settledThrough": text(slot(0)), "lastSuccessTime": text(slot(0))}
+    for of_mark, of_reset, told in (
+        ("Pending", "Pending", {}),
+        ("Pending", "Done", after_reset),
+        ("Done", "Done", after_mark),
+    ):
+        world.write(lastCommands=[{**mark, "result": of_mark}, {**reset, "result": of_reset}], **told)
     assert world.clauses() == set()
 
 

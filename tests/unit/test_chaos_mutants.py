@@ -6,10 +6,10 @@ import pytest
 
 from tests.chaos.mutant_operator import MUTANTS, Line
 
+LINES = {name: mutant for name, mutant in MUTANTS.items() if isinstance(mutant, Line)}
 
-@pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if isinstance(mutant, Line)])
-def test_line_to_be_changed_is_there(name: str) -> None:
+
+@pytest.mark.parametrize("mutant", LINES.values(), ids=LINES)
+def test_line_to_be_changed_is_there(mutant: Line) -> None:
     """Once: where the code has been rewritten, the mistake has to be as well."""
-    mutant = MUTANTS[name]
-    assert isinstance(mutant, Line)
     assert mutant.code()
