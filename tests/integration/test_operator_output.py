@@ -90,84 +90,95 @@ SHOWN = [
 ]
 
 
+def told_in(own: OwnOperators, log_format: str) -> OperatorProcess:
+    """Let an operator with this format run a job of its name that fails once, until both runs are told; end it."""
+    bed = own.bed
+    operator = start_operator(
+        own.cluster.kubeconfig,
+        bed.folder / f"{log_format}.log",
+        f"--namespace={bed.namespace}",
+        f"--log-format={log_format}",
+    )
+    own.started[:] = [operator]
+    try:
+        bed.control(log_format, output={"raw": base64.b64encode(NASTY).decode()}, failures=1)
+        slots = bed.missed_slots(1)
+        bed.job(log_format, backfill=True, retryDelaySeconds=1, annotations={"mark-success": before(slots)})
+        wait_settled(bed, log_format)
+        bed.wait(
+            lambda: (
+                operator.log().count("the end") == 2
+                and operator.log().count("RuntimeError: the database is on fire") >= 1
+            ),
+            "both runs are told",
+        )
+    finally:
+        operator.kill()
+    return operator
+
+
 @pytest.mark.side_by_side
 def test_the_log_has_what_was_printed_and_by_whom_in_three_formats(own: OwnOperators) -> None:
     """Text, JSON and mozlog say the same of a run that prints what nobody should print."""
     bed = own.bed
-    operators = {
-        name: start_operator(
-            own.cluster.kubeconfig,
-            bed.folder / f"{name}.log",
-            f"--namespace={bed.namespace}",
-            f"--log-format={name}",
+    began = datetime.now(UTC)
+    operators = {name: told_in(own, name) for name in ("json", "text", "mozlog")}
+    entries = [json.loads(line) for line in operators["json"].log().splitlines()]
+    lines = [one for one in entries if one["logger"] == OUTPUT]
+    for one in lines:
+        assert one.keys() - {"app"} == {"timestamp", "severity", "message", "logger", "crontabber"}
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["timestamp"])
+        assert began < datetime.fromisoformat(one["timestamp"]) < datetime.now(UTC)
+        assert one["crontabber"].keys() == {"job", "command", "namespace", "slot", "attempt", "pod"}
+    of_first = [one for one in lines if one["crontabber"]["attempt"] == 1]
+    of_second = [one for one in lines if one["crontabber"]["attempt"] == 2]
+    assert of_first + of_second == lines
+    [failed, good] = reversed(bed.status("json")["history"])
+    for attempt, run, of_run in ((1, failed, of_first), (2, good, of_second)):
+        assert {one["crontabber"]["pod"].rpartition("-")[0] for one in of_run} == {run["job"]}
+        assert of_run[0]["crontabber"] == {
+            "job": "json",
+            "command": "record",
+            "namespace": bed.namespace,
+            "slot": run["slot"],
+            "attempt": attempt,
+            "pod": of_run[0]["crontabber"]["pod"],
+        }
+        messages = [one["message"] for one in of_run]
+        assert messages[1:8] == [*SHOWN, "counted", ""]
+        app = of_run[6]
+        assert (app["severity"], app["app"]) == (
+            "WARNING",
+            {"event": "counted", "level": "warning", "signatures": 3},
         )
-        for name in ("text", "json", "mozlog")
+    assert of_first[-1]["message"] == "RuntimeError: the database is on fire"
+    assert of_first[-1]["severity"] == "ERROR"
+    assert of_second[-1]["severity"] == "INFO"
+
+    text = [line for line in operators["text"].log().split("\n") if OUTPUT in line]
+    assert len(text) == len(lines)
+    assert len(operators["text"].log().splitlines()) == len(operators["text"].log().split("\n")) - 1
+    failed = bed.status("text")["history"][-1]
+    prefix = rf"job=text command=record namespace={bed.namespace} slot={failed['slot']} attempt=1 pod={failed['job']}-\w+"
+    shown = rf"\S+Z INFO {OUTPUT}: \[{prefix}\] {re.escape(SHOWN[0])}"
+    assert len([line for line in text if re.fullmatch(shown, line)]) == 1
+    assert not any(line.startswith(FORGED[:20]) for line in operators["text"].log().splitlines())
+
+    moz = [json.loads(line) for line in operators["mozlog"].log().splitlines()]
+    assert all(one["EnvVersion"] == "2.0" and one["Logger"] == "crontabber" for one in moz)
+    of_output = [one for one in moz if one["Type"] == OUTPUT]
+    assert [one["Fields"]["msg"] for one in of_output] == [one["message"] for one in lines]
+    [_, good] = reversed(bed.status("mozlog")["history"])
+    pod = of_output[-1]["Fields"]["crontabber"]["pod"]
+    assert of_output[-1]["Fields"]["crontabber"] == {
+        **lines[-1]["crontabber"],
+        "job": "mozlog",
+        "slot": good["slot"],
+        "pod": pod,
     }
-    own.started += operators.values()
-    try:
-        began = datetime.now(UTC)
-        bed.control("job", output={"raw": base64.b64encode(NASTY).decode()}, failures=1)
-        slot = bed.missed_slots(1)[0]
-        bed.job("job", backfill=True, retryDelaySeconds=1, annotations={"mark-success": before([slot])})
-        wait_settled(bed, "job")
-        [failed, good] = [entry["job"] for entry in reversed(bed.status("job")["history"])]
-        for operator in operators.values():
-            bed.wait(
-                lambda operator=operator: (
-                    operator.log().count("the end") == 2
-                    and operator.log().count("RuntimeError: the database is on fire") >= 1
-                ),
-                "both runs are told",
-            )
-        entries = [json.loads(line) for line in operators["json"].log().splitlines()]
-        lines = [one for one in entries if one["logger"] == OUTPUT]
-        for one in lines:
-            assert one.keys() - {"app"} == {"timestamp", "severity", "message", "logger", "crontabber"}
-            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["timestamp"])
-            assert began < datetime.fromisoformat(one["timestamp"]) < datetime.now(UTC)
-            assert one["crontabber"].keys() == {"job", "command", "namespace", "slot", "attempt", "pod"}
-        of_first = [one for one in lines if one["crontabber"]["attempt"] == 1]
-        of_second = [one for one in lines if one["crontabber"]["attempt"] == 2]
-        assert len(of_first) + len(of_second) == len(lines)
-        for attempt, job, of_run in ((1, failed, of_first), (2, good, of_second)):
-            assert {one["crontabber"]["pod"].rpartition("-")[0] for one in of_run} == {job}
-            assert of_run[0]["crontabber"] == {
-                "job": "job",
-                "command": "record",
-                "namespace": bed.namespace,
-                "slot": written(slot),
-                "attempt": attempt,
-                "pod": of_run[0]["crontabber"]["pod"],
-            }
-            messages = [one["message"] for one in of_run]
-            assert messages[1:8] == [*SHOWN, "counted", ""]
-            app = of_run[6]
-            assert (app["severity"], app["app"]) == (
-                "WARNING",
-                {"event": "counted", "level": "warning", "signatures": 3},
-            )
-        assert of_first[-1]["message"] == "RuntimeError: the database is on fire"
-        assert of_first[-1]["severity"] == "ERROR"
-        assert of_second[-1]["severity"] == "INFO"
-
-        text = [line for line in operators["text"].log().split("\n") if OUTPUT in line]
-        assert len(text) == len(lines)
-        assert len(operators["text"].log().splitlines()) == len(operators["text"].log().split("\n")) - 1
-        first = of_first[1]["crontabber"]
-        prefix = " ".join(f"{key}={value}" for key, value in first.items())
-        assert any(line.endswith(f"Z INFO {OUTPUT}: [{prefix}] {SHOWN[0]}") for line in text)
-        assert not any(line.startswith(FORGED[:20]) for line in operators["text"].log().splitlines())
-
-        moz = [json.loads(line) for line in operators["mozlog"].log().splitlines()]
-        assert all(one["EnvVersion"] == "2.0" and one["Logger"] == "crontabber" for one in moz)
-        of_output = [one for one in moz if one["Type"] == OUTPUT]
-        assert [one["Fields"]["msg"] for one in of_output] == [one["message"] for one in lines]
-        assert of_output[-1]["Fields"]["crontabber"] == lines[-1]["crontabber"]
-        assert [one["Severity"] for one in of_output if "app" in one["Fields"]] == [4, 4]
-        assert {one["Pid"] for one in moz} == {operators["mozlog"].pid}
-    finally:
-        for operator in operators.values():
-            operator.kill()
+    assert pod.rpartition("-")[0] == good["job"]
+    assert [one["Severity"] for one in of_output if "app" in one["Fields"]] == [4, 4]
+    assert {one["Pid"] for one in moz} == {operators["mozlog"].pid}
 
 
 # --- What is told -----------------------------------------------------------------------------------------

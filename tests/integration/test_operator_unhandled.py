@@ -37,5 +37,5 @@ def test_a_poisoned_resource_is_told_and_tried_again_and_stops_nobody(own: OwnOp
     assert operator.log().count("RuntimeError: poisoned") == TIMES, "with its traceback, once"
     errors = metrics.value("crontabber_reconcile_errors_total", reason="Unexpected")
     assert errors == TIMES
-    assert metrics.value("crontabber_reconcile_failing_resources") == 0
+    bed.wait(lambda: metrics.value("crontabber_reconcile_failing_resources") == 0, "none fails any more")
     assert operator.runs
