@@ -159,8 +159,8 @@ def test_the_log_has_what_was_printed_and_by_whom_in_three_formats(own: OwnOpera
     assert len(text) == len(lines)
     assert len(operators["text"].log().splitlines()) == len(operators["text"].log().split("\n")) - 1
     failed = bed.status("text")["history"][-1]
-    prefix = rf"job=text command=record namespace={bed.namespace} slot={failed['slot']} attempt=1 pod={failed['job']}-\w+"
-    shown = rf"\S+Z INFO {OUTPUT}: \[{prefix}\] {re.escape(SHOWN[0])}"
+    of_run = rf"namespace={bed.namespace} slot={failed['slot']} attempt=1 pod={failed['job']}-\w+"
+    shown = rf"\S+Z INFO {OUTPUT}: \[job=text command=record {of_run}\] {re.escape(SHOWN[0])}"
     assert len([line for line in text if re.fullmatch(shown, line)]) == 1
     assert not any(line.startswith(FORGED[:20]) for line in operators["text"].log().splitlines())
 
