@@ -80,6 +80,11 @@ PARTS = (
     Part("backfill-grid", GATED, ("2m", "3m", "1m")),
     Part("backfill-rolling", {**GATED, "passLastSuccess": True}, ("7m", "7m")),
     Part("backfill-limited", {**GATED, "backfillLimit": 5}, behaviour={"fail": 0.1}),
+    Part(
+        "backfill-batch",
+        {**GATED, "backfillBatch": 5, "passLastSuccess": True},
+        behaviour={"fail": 0.08, "die": 0.04, "slow": 0.2},
+    ),
     Part("last-success", {"passLastSuccess": True, **FAST}, behaviour={"fail": 0.2}),
     Part("gated", FAST, behaviour={"slow": 0.2, "die": 0.1}),
     Part("plain", {}),

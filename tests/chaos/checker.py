@@ -12,6 +12,7 @@ was settled before it may run again, and what runs is judged from there.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -175,6 +176,11 @@ class _Job:
     deleted_at: int | None = None
 
     @property
+    def is_batch(self) -> bool:
+        """It runs several slots, one after the other."""
+        return self.slot != self.through
+
+    @property
     def goes_on(self) -> bool:
         """It was started and may still run."""
         return self.released_at is not None and self.result is None and self.deleted_at is None
@@ -238,6 +244,8 @@ class _Judge:
         self._deleted = False
         self._epochs = [first.revision]
         """Where a person set the books anew, from the creation on."""
+        self._written_until = math.inf
+        """When the newest version was written at the latest, in seconds since 1970."""
         self._edited_at = 0
         """Where the status was last edited by hand."""
         self._disregarded: set[str] = set()
@@ -270,6 +278,7 @@ class _Judge:
             self._deleted = True
             return
         before, self._body = self._body, version.body
+        self._written_until = _written_until(version.body)
         if self._is_new:
             self._is_new = False
             return
@@ -375,7 +384,7 @@ class _Judge:
             return
         skipped = new.skipped - old.skipped
         spec = before["spec"]
-        claimed = self._claim_grids.get(old.claimed or "") if old.claimed != new.claimed else None
+        claimed = self._claim_grids.get(old.claimed or "")
         passed = (claimed or grid_of(spec)).between(old.cursor, new.cursor)
         if not spec.get("backfill"):
             self._judge_late_run(before, old, new, revision)
@@ -388,6 +397,8 @@ class _Judge:
             )
         self.counts["slots"] += len(passed) - len(failed)
         self.counts["slots skipped"] += skipped
+        if old.claimed is not None and old.claimed == new.claimed:
+            self.counts["slots recorded while their batch went on"] += len(passed)
 
     def _judge_late_run(self, before: Body, old: _Books, new: _Books, revision: int) -> None:
         """Without backfill one run settles all slots up to its own; so does an edit of the schedule."""
@@ -407,11 +418,18 @@ class _Judge:
         return any(
             job.slot <= slot <= job.through
             and self._counts_now(job)
-            and (job.result == "Complete" or (job.result is not None and job.slot != job.through))
-            and (job.ended_at or revision) < revision
-            and any(run.outcome == "good" and _is_of(run, job, slot) for run in self._runs.get(job.uid, ()))
+            and any(
+                run.outcome == "good" and _is_of(run, job, slot) and self._was_known(job, run, revision)
+                for run in self._runs.get(job.uid, ())
+            )
             for job in self.jobs.values()
         )
+
+    def _was_known(self, job: _Job, run: CommandRun, revision: int) -> bool:
+        """Tell whether a success could be known when a version was written: that of a batch while this goes on."""
+        if job.is_batch:
+            return run.ended is not None and run.ended <= self._written_until
+        return job.result == "Complete" and (job.ended_at or revision) < revision
 
     def _counts_now(self, job: _Job) -> bool:
         """Tell whether the outcome of a Job counts in this epoch."""
@@ -462,7 +480,7 @@ class _Judge:
             self.counts["entries of history"] += 1
             named = [job for job in self.jobs.values() if job.name == entry["job"]]
             if succeeded:
-                true = any(job.result == "Complete" for job in named)
+                true = any(job.result == "Complete" or self._has_good_slot(job) for job in named)
             elif entry["result"] == "Lost":
                 true = any(job.deleted_at is not None for job in named)
             else:
@@ -475,6 +493,9 @@ class _Judge:
                 )
         if len(fresh) < len(new.history) and errors != new.errors:
             self.break_(Clause.BOOKS, f"errorCount is {new.errors} and not {errors}", revision)
+
+    def _has_good_slot(self, job: _Job) -> bool:
+        return job.is_batch and any(run.outcome == "good" for run in self._runs.get(job.uid, ()))
 
     def _judge_dropped(self, uid: str, revision: int) -> None:
         job = self.jobs.get(uid)
@@ -603,6 +624,17 @@ class _Judge:
             return  # released after the last version that there is
         told = self._annotated.get(job.uid, {})
         run_time, last_success = told.get(PREFIX + "run-time"), told.get(PREFIX + "last-success")
+        if job.is_batch and run.run_time != run_time:
+            slots = self._slots_of(job)
+            at = next((at for at, one in enumerate(slots) if _written(one) == run.run_time), 0)
+            if at == 0:
+                self.break_(
+                    Clause.ARGUMENTS,
+                    f"run {run.id} of {self.describe(job.uid)} was told the run time {run.run_time!r}, not one of it",
+                    job.released_at,
+                )
+                return
+            run_time, last_success = _written(slots[at]), _written(slots[at - 1])
         seen = (
             (run.run_time, run_time),
             (run.last_success, last_success),
@@ -610,12 +642,17 @@ class _Judge:
             (run.option("--last-success"), last_success),
         )
         for was, wanted in seen:
-            if job.slot == job.through and was is not None and was != wanted:
+            if was is not None and was != wanted:
                 self.break_(
                     Clause.ARGUMENTS,
                     f"run {run.id} of {self.describe(job.uid)} saw {was!r} instead of {wanted!r}",
                     job.released_at or 0,
                 )
+
+    def _slots_of(self, job: _Job) -> list[datetime]:
+        """List the slots of a batch, by the schedule that it was claimed by."""
+        grid = self._claim_grids.get(job.uid) or grid_of(self._body["spec"])
+        return grid.between(job.slot - timedelta(seconds=1), job.through)
 
     def _judge_order(self) -> None:
         """By what the processes say alone: none began for a later slot before an earlier one's was good."""
@@ -679,7 +716,7 @@ def _read_job(resource: str, version: Version) -> _Job:
 
 def _is_of(run: CommandRun, job: _Job, slot: datetime) -> bool:
     """Tell whether a run of a Job was for this slot; of a batch only the argument tells."""
-    if job.slot == job.through:
+    if not job.is_batch:
         return True
     run_time = run.option("--run-time")
     return run_time is not None and parse_time(run_time) == slot
@@ -711,6 +748,12 @@ def _annotations(body: Body) -> Mapping[str, str]:
 
 def _template_annotations(body: Body) -> Mapping[str, str]:
     return (body["spec"]["template"].get("metadata") or {}).get("annotations") or {}
+
+
+def _written_until(body: Body) -> float:
+    """Return until when a version was written, by the record of who wrote it: whole seconds, cut off."""
+    times = [one["time"] for one in body["metadata"].get("managedFields") or [] if "time" in one]
+    return max((parse_time(one) + CLOCK_SLACK).timestamp() for one in times) if times else math.inf
 
 
 def _manager(body: Body, part: str) -> Any:

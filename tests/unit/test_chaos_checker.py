@@ -50,12 +50,14 @@ class World:
 
     def put(self, *, deleted: bool = False) -> None:
         """Write the resource."""
+        written = text(datetime.fromtimestamp(self.at + 1, tz=UTC))
+        by_operator = {"manager": "operator", "time": written, "fieldsV1": {"f:status": {}}}
         metadata = {
             "name": "job",
             "uid": "the-uid",
             "creationTimestamp": CREATED,
             "annotations": self.annotations,
-            "managedFields": self.fields,
+            "managedFields": [*self.fields, by_operator],
         }
         self._add(
             "crontabberjobs",
@@ -72,9 +74,16 @@ class World:
         self.versions.append(Version(len(self.versions) + 1, kind, copy.deepcopy(body), deleted))
 
     def create(
-        self, minutes: int, attempt: int = 1, *, suspend: bool = True, name: str = "", native: bool = False
+        self,
+        minutes: int,
+        attempt: int = 1,
+        *,
+        suspend: bool = True,
+        name: str = "",
+        native: bool = False,
+        through: int | None = None,
     ) -> str:
-        """Make a Job; return its uid."""
+        """Make a Job, with `through` one for several slots; return its uid."""
         number = int(slot(minutes).timestamp()) // 60
         uid = name or f"{number}-{attempt}"
         template = {
@@ -85,6 +94,7 @@ class World:
                 "name": name or (f"job-{number}" if native else f"job-{number}-{attempt}"),
                 "uid": uid,
                 "creationTimestamp": text(slot(minutes)),
+                "annotations": {} if through is None else {"crontabber.dev/through": text(slot(through))},
                 "ownerReferences": [{"uid": "the-uid"}],
             },
             "spec": {"suspend": suspend, "template": {"metadata": {}} if native else template},
@@ -120,11 +130,14 @@ class World:
         outcome: str | None = "good",
         argv: tuple[str, ...] | None = None,
         beside: tuple[str, ...] = (),
+        told: tuple[str, str] | None = None,
     ) -> str:
-        """Have its command run; return the run's id."""
-        told = self.jobs[uid]["spec"]["template"]["metadata"].get("annotations") or {}
-        run_time = told.get("crontabber.dev/run-time")
-        last_success = told.get("crontabber.dev/last-success")
+        """Have its command run, told a run time and a last success or those of its Job; return the run's id."""
+        annotations = self.jobs[uid]["spec"]["template"]["metadata"].get("annotations") or {}
+        run_time, last_success = told or (
+            annotations.get("crontabber.dev/run-time"),
+            annotations.get("crontabber.dev/last-success"),
+        )
         given = (
             ("record",)
             if run_time is None
@@ -179,6 +192,23 @@ class World:
         self.end(uid)
         self.record(uid, minutes)
         return uid
+
+    def batch(self, first: int, last: int) -> str:
+        """Start one Job for several slots."""
+        uid = self.create(first, through=last)
+        self.claim(uid, first)
+        self.release(uid, first)
+        return uid
+
+    def run_in_batch(self, uid: str, minutes: int, last_success: int, outcome: str = "good") -> None:
+        """Have one slot of a batch run."""
+        told = f"{slot(minutes):%Y-%m-%dT%H:%M}", f"{slot(last_success):%Y-%m-%dT%H:%M}"
+        self.run(uid, outcome=outcome, told=told)
+
+    def record_progress(self, uid: str, minutes: int) -> None:
+        """Record how far a batch has come, while it goes on."""
+        told = {"settledThrough": text(slot(minutes)), "lastSuccessTime": text(slot(minutes))}
+        self.claim(uid, minutes + 1, **told, errorCount=0)
 
     def failed_attempt(self, minutes: int, attempt: int = 1) -> str:
         """Have an attempt fail and be recorded."""
@@ -284,6 +314,77 @@ def test_a_run_of_a_job_that_was_released_after_the_last_version_is_not_judged()
     world.claim(uid, 1)
     world.run(uid)
     assert world.clauses() == set()
+
+
+def test_a_right_batch_is_found_right() -> None:
+    """Three slots in one Job, the first recorded while it goes on; one in which the second fails, and the rest."""
+    world = World()
+    uid = world.batch(1, 3)
+    world.run_in_batch(uid, 1, 0)
+    world.record_progress(uid, 1)
+    world.run_in_batch(uid, 2, 1)
+    world.run_in_batch(uid, 3, 2)
+    world.end(uid)
+    world.record(uid, 3)
+    failing = world.batch(4, 6)
+    world.run_in_batch(failing, 4, 3)
+    world.run_in_batch(failing, 5, 4, "failed")
+    world.end(failing, "Failed")
+    history = [world.entry(failing, "Failed"), world.entry(failing), *world.status["history"]]
+    world.write(
+        ongoing=None,
+        history=history,
+        settledThrough=text(slot(4)),
+        lastSuccessTime=text(slot(4)),
+        errorCount=1,
+    )
+    evidence = Evidence(tuple(world.versions), tuple(world.runs), slot(4))
+    verdict = judge(evidence)
+    assert verdict.violations == ()
+    assert verdict.counts["slots"] == 4
+    assert verdict.counts["slots recorded while their batch went on"] == 1
+
+
+def settles_in_a_batch_what_failed(world: World) -> None:
+    """The second slot failed, and the Job goes on as far as the books know."""
+    uid = world.batch(1, 3)
+    world.run_in_batch(uid, 1, 0)
+    world.run_in_batch(uid, 2, 1, "failed")
+    world.record_progress(uid, 2)
+
+
+def settles_in_a_batch_what_is_to_come(world: World) -> None:
+    """The second slot is in the books long before it succeeds."""
+    uid = world.batch(1, 3)
+    world.run_in_batch(uid, 1, 0)
+    world.record_progress(uid, 2)
+    world.at += 60
+    world.run_in_batch(uid, 2, 1)
+
+
+def tells_the_wrong_last_success_in_a_batch(world: World) -> None:
+    """The third slot is told what the second was told."""
+    uid = world.batch(1, 3)
+    world.run_in_batch(uid, 1, 0)
+    world.run_in_batch(uid, 2, 1)
+    world.run_in_batch(uid, 3, 1)
+
+
+def runs_in_a_batch_what_is_not_of_it(world: World) -> None:
+    """Its plan goes too far."""
+    uid = world.batch(1, 2)
+    world.run_in_batch(uid, 1, 0)
+    world.run_in_batch(uid, 2, 1)
+    world.run_in_batch(uid, 3, 2)
+
+
+def leaves_out_a_slot_of_a_batch(world: World) -> None:
+    """The first and the third of three ran."""
+    uid = world.batch(1, 3)
+    world.run_in_batch(uid, 1, 0)
+    world.run_in_batch(uid, 3, 2)
+    world.end(uid)
+    world.record(uid, 3)
 
 
 def skips_a_slot(world: World) -> None:
@@ -525,6 +626,11 @@ BREACHES: dict[Callable[[World], None], Clause] = {
     claims_again_what_is_recorded: Clause.ONCE,
     starts_two: Clause.ALONE,
     lets_processes_overlap: Clause.ALONE,
+    settles_in_a_batch_what_failed: Clause.SUCCEEDED,
+    settles_in_a_batch_what_is_to_come: Clause.SUCCEEDED,
+    leaves_out_a_slot_of_a_batch: Clause.SUCCEEDED,
+    tells_the_wrong_last_success_in_a_batch: Clause.ARGUMENTS,
+    runs_in_a_batch_what_is_not_of_it: Clause.ARGUMENTS,
     tells_the_wrong_run_time: Clause.ARGUMENTS,
     tells_the_wrong_last_success: Clause.ARGUMENTS,
     gives_the_command_something_else: Clause.ARGUMENTS,
