@@ -473,7 +473,9 @@ class _Judge:
         if fresh is None:
             self.break_(Clause.BOOKS, "the history was rewritten", revision)
             return
-        errors = old.errors
+        # A slot of a batch that goes on succeeded; the history gets an entry when all of it has ended.
+        has_progress = old.claimed is not None and old.claimed == new.claimed and new.cursor > old.cursor
+        errors = 0 if has_progress else old.errors
         for entry in reversed(fresh):
             succeeded = entry["result"] == "Succeeded"
             errors = 0 if succeeded else errors + 1

@@ -117,6 +117,15 @@ MUTANTS: dict[str, Callable[[], None]] = {
         "        return _record_good(view, books, run, view.now, claim, claim.through), None\n"
         "    if run.finished is None:",
     ),
+    "records a batch ahead": Line(
+        gated,
+        "_record_progress",
+        "bookkeeping.settle_success(view.job, books, good)",
+        "bookkeeping.settle_success(view.job, books, rest.slot)",
+    ),
+    "takes a batch that failed for good": Line(
+        gated, "_last_good", "return max(goods, default=None)", "return claim.through"
+    ),
     "runs the newest first": Line(
         bookkeeping, "head", "oldest = view.spec.slots.next_after(settled)", "oldest = view.newest"
     ),

@@ -173,6 +173,14 @@ def catching_up(scene: Scene) -> None:
     scene.wait_rest()
 
 
+def catching_up_in_batches(scene: Scene) -> None:
+    """Slots share Jobs, which go on for so long that what succeeded is recorded meanwhile; some fail at first."""
+    batch = {**GATED, "backfillBatch": 4, "passLastSuccess": True}
+    scene.job(6, Part("job", batch, behaviour={"fail": 0.4, "slow": 1}))
+    scene.first.start()
+    scene.wait_rest()
+
+
 def marked_while_it_runs(scene: Scene) -> None:
     """A mark drops the claim of a run that goes on: what follows has to wait for it."""
     scene.job(2, Part("job", GATED, behaviour={"slow": 1}))
@@ -262,6 +270,7 @@ def removal_that_is_late(scene: Scene) -> None:
 
 SCENES: tuple[Callable[[Scene], None], ...] = (
     catching_up,
+    catching_up_in_batches,
     marked_while_it_runs,
     frozen_in_a_claim,
     release_of_a_former_job,

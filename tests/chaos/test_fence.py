@@ -35,6 +35,8 @@ FOUND_BY: dict[str, tuple[Callable[[Scene], None], Clause]] = {
     "releases beside another run": (scenes.marked_while_it_runs, Clause.ALONE),
     "releases beside a pod that is left": (scenes.job_deleted_while_its_command_goes_on, Clause.ALONE),
     "records before the outcome": (scenes.catching_up, Clause.SUCCEEDED),
+    "records a batch ahead": (scenes.catching_up_in_batches, Clause.SUCCEEDED),
+    "takes a batch that failed for good": (scenes.catching_up_in_batches, Clause.SUCCEEDED),
     "runs the newest first": (scenes.catching_up, Clause.ORDER),
     "settles what failed": (scenes.catching_up, Clause.SUCCEEDED),
     "forgets what succeeded": (scenes.catching_up, Clause.LAST_SUCCESS),

@@ -193,9 +193,9 @@ class World:
         self.record(uid, minutes)
         return uid
 
-    def batch(self, first: int, last: int) -> str:
+    def batch(self, first: int, last: int, attempt: int = 1) -> str:
         """Start one Job for several slots."""
-        uid = self.create(first, through=last)
+        uid = self.create(first, attempt, through=last)
         self.claim(uid, first)
         self.release(uid, first)
         return uid
@@ -319,7 +319,8 @@ def test_a_run_of_a_job_that_was_released_after_the_last_version_is_not_judged()
 def test_a_right_batch_is_found_right() -> None:
     """Three slots in one Job, the first recorded while it goes on; one in which the second fails, and the rest."""
     world = World()
-    uid = world.batch(1, 3)
+    world.failed_attempt(1)
+    uid = world.batch(1, 3, attempt=2)
     world.run_in_batch(uid, 1, 0)
     world.record_progress(uid, 1)
     world.run_in_batch(uid, 2, 1)
