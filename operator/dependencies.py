@@ -37,7 +37,8 @@ def waits_for(job: Job, slot: datetime, others: Mapping[str, Job]) -> Hold | Non
     """Say which dependencies hold back `slot` of `job`; None: none.
 
     A dependency has to have settled its own newest slot at or before `slot`: it succeeded, was marked, or was
-    skipped. A slot that was given up after failures counts only once the dependency has succeeded again.
+    skipped. A slot that was given up after failures counts only once the dependency has succeeded again. While
+    a mark-success or reset of it is still to be done, none of its slots is known to be settled.
     Slots from before it was made don't count: it never had to run them.
     """
     waiting = []
@@ -45,6 +46,9 @@ def waits_for(job: Job, slot: datetime, others: Mapping[str, Job]) -> Hold | Non
         other = others.get(name)
         if other is None:
             waiting.append(f"{name}, which does not exist or can't run")
+            continue
+        if other.is_commanded:
+            waiting.append(f"{name}, whose mark-success or reset is still to be done")
             continue
         newest = other.spec.slots.newest_until(slot)
         if newest is not None and not _is_settled(other, newest):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from crontabber_operator import bookkeeping, commands, dependencies
+from crontabber_operator import bookkeeping, dependencies
 from crontabber_operator.admission import Admission, Waiting
 from crontabber_operator.decision import Decision
 from crontabber_operator.dependencies import Dependents
@@ -102,25 +102,9 @@ class Neighbours:
 
         def why(slot: datetime) -> Hold | None:
             others = JobsOfNamespace(self._store, job.namespace)
-            return (
-                dependencies.hold(job, slot, others, problem) or self._command(job) or self._turn(job, slot)
-            )
+            return dependencies.hold(job, slot, others, problem) or self._turn(job, slot)
 
         return why
-
-    def _command(self, job: Job) -> Hold | None:
-        """Wait for commands to dependencies: which of their slots are due is not known before."""
-        names = [
-            name
-            for name in dependencies.names(job.spec)
-            if _is_commanded(self._store.resource(Key(job.namespace, name)))
-        ]
-        if not names:
-            return None
-        return Hold(
-            dependencies.WAITING,
-            f"it waits for {' and for '.join(names)}, whose mark-success or reset is still to be done.",
-        )
 
     def _turn(self, job: Job, slot: datetime) -> Hold | None:
         if not self._takes_turns(job.spec):
@@ -219,12 +203,6 @@ def _needs(resource: Resource | None) -> tuple[str, ...]:
     return dependencies.names(resource.spec)
 
 
-def _is_commanded(resource: Resource | None) -> bool:
-    if resource is None:
-        return False
-    return not commands.MOVE_CURSOR.isdisjoint(commands.pending(resource.annotations, resource.status))
-
-
 def _told(resource: Resource | None) -> _Told | None:
     if resource is None or resource.deleting or isinstance(resource.spec, InvalidSpec):
         return None
@@ -234,5 +212,5 @@ def _told(resource: Resource | None) -> _Told | None:
         cursor=status.settled_through,
         failing=status.last_error if status.error_count else None,
         needs=_needs(resource),
-        is_commanded=_is_commanded(resource),
+        is_commanded=resource.is_commanded,
     )

@@ -206,6 +206,8 @@ class Job:
     created: datetime
     spec: Spec
     status: Status
+    is_commanded: bool = False
+    """A mark-success or reset is still to be done: which of its slots are due is not known before."""
 
 
 @dataclass(frozen=True, slots=True)

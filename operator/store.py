@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from crontabber_operator import commands
 from crontabber_operator.admission import occupies
 from crontabber_operator.manifests import PREFIX, Owner
 from crontabber_operator.models import InvalidSpec, Spec, Status
@@ -74,7 +75,13 @@ class Resource:
             created=self.created,
             spec=self.spec,
             status=self.status,
+            is_commanded=self.is_commanded,
         )
+
+    @property
+    def is_commanded(self) -> bool:
+        """Tell whether a mark-success or reset is still to be done."""
+        return not commands.MOVE_CURSOR.isdisjoint(commands.pending(self.annotations, self.status))
 
 
 _NONE: Mapping[Key, str | None] = {}
