@@ -30,6 +30,8 @@ class Release:
     attempt: int
     run_time: str
     last_success: str
+    claimed: datetime | None = None
+    """When the run was claimed; None: it was made by hand."""
     plan: str = ""
     """Of a batch: all of its slots, as its runner reads them (batches.py)."""
 

@@ -38,20 +38,37 @@ def record(view: View, books: Status) -> tuple[Status, Decision | None]:
         if claim.uid not in view.seen.gone:
             return books, Decision(confirm_gone=claim.uid)
         return bookkeeping.record_vanished(view, books, claim), None
+    if _is_of_former_claim(run, claim):
+        return replace(books, ongoing=None), None
     if run.finished is None:
         return _record_progress(view, books, run, claim), None
+    return _record_ended(view, books, run, run.finished, claim)
+
+
+def _record_ended(
+    view: View, books: Status, run: Run, finished: datetime, claim: Ongoing
+) -> tuple[Status, Decision | None]:
     if run.succeeded:
-        return _record_good(view, books, run, run.finished, claim, claim.through), None
+        return _record_good(view, books, run, finished, claim, claim.through), None
     evidence = view.seen.evidence.get(run.uid)
     if evidence is None:
         return books, Decision(inspect=(run,))
     good = _last_good(view, run, claim, evidence)
     if good is not None:
-        books = _record_good(view, books, run, run.finished, claim, good)
+        books = _record_good(view, books, run, finished, claim, good)
         if good == claim.through:
             return books, None
         claim = replace(claim, slot=_following(view, claim, good))
-    return _record_bad(view, books, run, run.finished, claim, evidence), None
+    return _record_bad(view, books, run, finished, claim, evidence), None
+
+
+def _is_of_former_claim(run: Run, claim: Ongoing) -> bool:
+    """Tell whether a run was released for a claim before this one, which a mark or reset has dropped since.
+
+    It seemed to wait as it was claimed: the Job as it is came later than the resource. Neither its outcome nor
+    what it was told is that of this claim.
+    """
+    return run.claimed is not None and claim.since is not None and run.claimed != claim.since
 
 
 def _record_progress(view: View, books: Status, run: Run, claim: Ongoing) -> Status:
@@ -275,6 +292,7 @@ def _release(view: View, books: Status, run: Run, claim: Ongoing) -> Release:
         attempt=claim.attempt,
         run_time=view.spec.written(claim.slot),
         last_success=view.spec.written(books.last_success_time),
+        claimed=claim.since,
         plan=_plan(view, books, run, claim) if run.through > run.slot else "",
     )
 

@@ -33,6 +33,8 @@ THROUGH = f"{PREFIX}through"
 ATTEMPT = f"{PREFIX}attempt"
 RUN_TIME = f"{PREFIX}run-time"
 LAST_SUCCESS = f"{PREFIX}last-success"
+CLAIMED = f"{PREFIX}claimed"
+"""On a Job that the operator released: when it had been claimed, which tells its claim from a later one."""
 RUN_NOW = f"{PREFIX}run-now"
 TOLD = f"{PREFIX}told"
 """On a Job that was made by hand: how many of its failures were told."""
@@ -262,6 +264,7 @@ def release_patch(release: Release) -> list[Manifest]:
         RUN_TIME: release.run_time,
         LAST_SUCCESS: release.last_success,
     }
+    claimed = {CLAIMED: format_time(release.claimed)} if release.claimed is not None else {}
     pod = "/spec/template/metadata/annotations/"
     pod_values = {**values, batches.BATCH: release.plan} if release.plan else values
     return [
@@ -270,7 +273,7 @@ def release_patch(release: Release) -> list[Manifest]:
         {"op": "test", "path": pod + _pointer(RUN_TIME), "value": ""},
         *(
             {"op": "add", "path": "/metadata/annotations/" + _pointer(key), "value": value}
-            for key, value in values.items()
+            for key, value in {**values, **claimed}.items()
         ),
         *({"op": "add", "path": pod + _pointer(key), "value": value} for key, value in pod_values.items()),
         {"op": "replace", "path": "/spec/suspend", "value": False},

@@ -51,6 +51,8 @@ class Run:
     suspended: bool
     released: bool
     """It was released at some time, by the operator or by hand; such a Job is never touched again."""
+    claimed: datetime | None = None
+    """When it had been claimed, as its release says; None: by hand, or by an operator that did not say it yet."""
     started: datetime | None = None
     finished: datetime | None = None
     succeeded: bool = False

@@ -14,6 +14,7 @@ from typing import Any
 
 from crontabber_operator.manifests import (
     ATTEMPT,
+    CLAIMED,
     HASH,
     INSTANTIATE,
     JOB_LABEL,
@@ -84,6 +85,7 @@ def read_run(body: Body) -> Run | None:
         created=created,
         suspended=suspended,
         released=not suspended or RUN_TIME in annotations or _was_released(spec, status),
+        claimed=_time(annotations.get(CLAIMED)),
         started=_time(status.get("startTime")),
         finished=finished,
         succeeded=complete is not None,

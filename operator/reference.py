@@ -75,6 +75,7 @@ The operator does what they say, tells it in an Event and in `status.lastCommand
 | label | `app.kubernetes.io/managed-by` | CronJob, Jobs, pods | `crontabber`. |
 | annotation | `crontabber.dev/slot` | Jobs, pods | The slot, RFC 3339. |
 | annotation | `crontabber.dev/attempt` | Jobs, pods | Which attempt at the slot it is, from 1. |
+| annotation | `crontabber.dev/claimed` | Jobs | When it was claimed (`status.ongoing.since`). |
 | annotation | `crontabber.dev/run-time` | Jobs, pods | The run time as the command gets it. |
 | annotation | `crontabber.dev/last-success` | Jobs, pods | The last success as the command gets it. |
 """

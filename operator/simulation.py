@@ -254,6 +254,7 @@ class SimulatedJob:
             released=True,
             active=True,
             attempt=release.attempt,
+            claimed=release.claimed,
             started=now.replace(microsecond=0),
         )
         return Start(uid, release.slot, release.attempt, release.run_time, release.last_success)

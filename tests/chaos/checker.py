@@ -251,6 +251,8 @@ class _Judge:
         self._disregarded: set[str] = set()
         """The Jobs that had ended at the last mark: plain ones don't count any more; one that went on may."""
         self._claim_grids: dict[str, Grid] = {}
+        self._vain_claims: set[str] = set()
+        """The Jobs that were claimed when they had been started already, for a claim that a mark dropped."""
         self._done: set[tuple[str, str]] = set()
         self._annotated: dict[str, Body] = {}
         """The pod template's annotations of a released Job."""
@@ -314,7 +316,9 @@ class _Judge:
 
     def _take_claim(self, before: Body, new: _Books, revision: int) -> None:
         job = self.jobs.get(new.claimed or "")
-        if job is not None and (job.claimed_at is None or job.claimed_at < self._epochs[-1]):
+        if job is None or job.uid in self._vain_claims:
+            return
+        if job.claimed_at is None or job.claimed_at < self._epochs[-1]:
             job.claimed_at = revision
             self._claim_grids[job.uid] = grid_of(before["spec"])
             self.counts["claims"] += 1
@@ -501,7 +505,9 @@ class _Judge:
 
     def _judge_dropped(self, uid: str, revision: int) -> None:
         job = self.jobs.get(uid)
-        if job is not None and job.result is None and job.deleted_at is None:
+        if uid in self._vain_claims:
+            self._vain_claims.discard(uid)
+        elif job is not None and job.result is None and job.deleted_at is None:
             self.break_(
                 Clause.BOOKS, f"the claim of {self.describe(uid)} was dropped while it exists", revision
             )
@@ -515,7 +521,9 @@ class _Judge:
         if not job.gated:
             return
         if job.released_at is not None and not job.by_hand:
-            self.break_(Clause.FENCE, f"claimed {self.describe(job.uid)} after it was started", revision)
+            # Who sees the books sooner than the Jobs can't know better. The claim must come to nothing.
+            self._vain_claims.add(job.uid)
+            self.counts["claims in vain"] += 1
         slot = parse_time(claim["slot"])
         if slot != job.slot:
             self.break_(Clause.FENCE, f"claimed {self.describe(job.uid)} for slot {claim['slot']}", revision)

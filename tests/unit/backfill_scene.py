@@ -225,7 +225,9 @@ class Scene:
         )
         if released is None:
             return run
-        return self.change(run, suspended=False, released=True, started=released, attempt=attempt)
+        return self.change(
+            run, suspended=False, released=True, claimed=run.slot, started=released, attempt=attempt
+        )
 
     def succeeded(self, run: Run, finished: str) -> Run:
         """The run ended well."""
@@ -271,7 +273,7 @@ def slots(runs: Iterable[Any]) -> list[str | None]:
 
 
 def _read_times(changes: dict[str, Any]) -> dict[str, Any]:
-    times = ("slot", "through", "created", "started", "finished")
+    times = ("slot", "through", "created", "claimed", "started", "finished")
     return {
         name: at(value) if name in times and isinstance(value, str) else value
         for name, value in changes.items()

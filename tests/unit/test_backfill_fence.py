@@ -201,6 +201,29 @@ def test_a_run_is_claimed_before_it_is_released() -> None:
     assert [one.run.uid for one in decision.release] == [run.uid]
 
 
+@pytest.mark.parametrize("ended", [False, True], ids=["goes on", "has ended"])
+def test_a_run_that_was_released_for_a_former_claim_does_not_count(ended: bool) -> None:
+    """It seemed to wait when it was claimed again after a mark, for the Jobs were seen later than the resource."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00"), released="11:30")
+    run = scene.change(run, claimed="09:58", active=not ended)
+    if ended:
+        scene.succeeded(run, "11:30:10")
+    decision = scene.take("11:30:30")
+    assert (clock(scene.status.settled_through), scene.status.ongoing) == ("09:00", None)
+    assert (scene.status.error_count, scene.status.history) == (0, ())
+    assert [(clock(new.slot), new.attempt) for new in decision.create] == ([("10:00", 2)] if ended else [])
+    assert decision.discard == decision.release == ()
+
+
+def test_a_run_whose_release_does_not_say_for_which_claim_counts() -> None:
+    """An operator of before released it."""
+    scene = chain()
+    run = scene.change(scene.claimed(scene.one_off("10:00"), released="11:30"), claimed=None)
+    scene.succeeded(run, "11:31")
+    assert clock(scene.told("11:31:10").settled_through) == "10:00"
+
+
 def test_outcome_and_next_claim_are_one_write() -> None:
     """A crash between them can't happen."""
     scene = chain()

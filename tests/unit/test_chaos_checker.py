@@ -316,6 +316,20 @@ def test_a_run_of_a_job_that_was_released_after_the_last_version_is_not_judged()
     assert world.clauses() == set()
 
 
+def test_a_claim_that_came_too_late_must_come_to_nothing() -> None:
+    """The Job ran before a mark; it is claimed once more after it, by who did not see yet that it had run."""
+    worlds = World(), World()
+    for world in worlds:
+        uid = world.slot(1)
+        world.mark(slot(0))
+        world.claim(uid, 1)
+    right, wrong = worlds
+    right.write(ongoing=None)
+    assert right.clauses() == set()
+    wrong.record(uid, 1)
+    assert Clause.SUCCEEDED in wrong.clauses()
+
+
 def test_a_right_batch_is_found_right() -> None:
     """Three slots in one Job, the first recorded while it goes on; one in which the second fails, and the rest."""
     world = World()

@@ -431,7 +431,9 @@ def test_a_run_now_of_a_plain_job_is_not_retried_either() -> None:
 def test_the_release_is_one_patch_that_tests_what_it_changes() -> None:
     """Another uid, a run that was started, or one that was told something already: refused whole."""
     run = Scene(frequency="1h", backfill=True).one_off("10:00", 2)
-    patch = release_patch(Release(run=run, slot=at("10:00"), attempt=2, run_time="T", last_success=""))
+    patch = release_patch(
+        Release(run, at("10:00"), attempt=2, run_time="T", last_success="", claimed=at("12:00:05"))
+    )
     tests = [(step["path"], step["value"]) for step in patch if step["op"] == "test"]
     assert tests == [
         ("/metadata/uid", run.uid),
@@ -445,6 +447,7 @@ def test_the_release_is_one_patch_that_tests_what_it_changes() -> None:
         assert values[where + "crontabber.dev~1attempt"] == "2"
         assert values[where + "crontabber.dev~1run-time"] == "T"
         assert values[where + "crontabber.dev~1last-success"] == ""
+    assert values["/metadata/annotations/crontabber.dev~1claimed"] == "2026-06-03T12:00:05Z"
 
 
 def test_a_cronjob_is_read_as_it_was_planned() -> None:
