@@ -30,12 +30,19 @@ def patched(*operations: Body) -> Body:
 
 @contextmanager
 def webhook(bed: Testbed, folder: Path, resources: list[str], answer: Answer) -> Iterator[None]:
-    """Have an admission webhook asked about what is made or changed in the bed's namespace."""
+    """Have an admission webhook asked about what is made or changed in the bed's namespace; wait until it is."""
+    is_asked = threading.Event()
+
+    def answered(request: Body) -> Body:
+        if request["kind"]["kind"] != "ConfigMap":
+            return answer(request)
+        is_asked.set()
+        return {"allowed": True}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            response = {"uid": review["request"]["uid"], **answer(review["request"])}
+            response = {"uid": review["request"]["uid"], **answered(review["request"])}
             told = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
             text = json.dumps(told).encode()
             self.send_response(200)
@@ -69,12 +76,13 @@ def webhook(bed: Testbed, folder: Path, resources: list[str], answer: Answer) ->
                 "apiGroups": ["*"],
                 "apiVersions": ["*"],
                 "operations": ["CREATE", "UPDATE"],
-                "resources": resources,
+                "resources": [*resources, "configmaps"],
             }
         ],
     }
     with _registered(bed, "mutatingwebhookconfigurations", {"metadata": {"name": name}, "webhooks": [hook]}):
         try:
+            bed.wait(lambda: _is_asked(bed, is_asked), "the webhook is asked")
             yield
         finally:
             server.shutdown()
@@ -120,6 +128,11 @@ def _is_refused(bed: Testbed) -> bool:
         bed.create("configmaps", {"metadata": {"generateName": "probe-"}})
         return False
     return True
+
+
+def _is_asked(bed: Testbed, asked: threading.Event) -> bool:
+    bed.create("configmaps", {"metadata": {"generateName": "probe-"}})
+    return asked.is_set()
 
 
 def _only(bed: Testbed) -> Body:

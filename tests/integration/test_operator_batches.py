@@ -80,7 +80,7 @@ def test_the_first_failure_of_a_batch_stops_it(bed: Testbed) -> None:
         retryDelaySeconds=1,
         annotations={"mark-success": before(slots)},
     )
-    status = bed.wait_status(job, errorCount=1)
+    status = bed.wait_failed(job)
     assert status["settledThrough"] == status["lastSuccessTime"] == written(slots[3])
     assert status["lastError"]["slot"] == written(slots[4])
     assert status["lastError"]["type"] == "RuntimeError"
@@ -120,7 +120,7 @@ def test_a_pod_that_is_killed_in_the_middle_loses_only_its_slot(bed: Testbed) ->
         retryDelaySeconds=1,
         annotations={"mark-success": before(slots)},
     )
-    bed.wait_running(job, 4)
+    killed = bed.wait_running(job, 4)[-1]
     bed.wait_status(job, settledThrough=written(slots[2]))
     (pod,) = bed.objects("pods", job)
     bed.api.request(
@@ -128,8 +128,9 @@ def test_a_pod_that_is_killed_in_the_middle_loses_only_its_slot(bed: Testbed) ->
         bed.path("pods", pod["metadata"]["name"]),
         {"gracePeriodSeconds": 0, "propagationPolicy": "Background"},
     )
-    status = bed.wait_status(job, errorCount=1)
+    status = bed.wait_failed(job)
     assert status["settledThrough"] == written(slots[2])
+    bed.wait(lambda: killed.pid not in bed.living(job), "the killed command has ended")
     bed.control("job")
     bed.wait_status(job, missed=0, errorCount=0, settledThrough=written(slots[-1]))
     assert bed.good(job) == [short(slot) for slot in slots]
@@ -147,7 +148,7 @@ def test_a_slot_of_a_batch_has_its_own_deadline(bed: Testbed) -> None:
         activeDeadlineSeconds=bed.short_deadline_seconds,
         annotations={"mark-success": before(slots)},
     )
-    status = bed.wait_status(job, errorCount=1)
+    status = bed.wait_failed(job)
     bed.control("job")
     assert status["history"][0]["result"] == "TimedOut"
     assert status["history"][0]["slot"] == status["lastError"]["slot"] == written(slots[2])

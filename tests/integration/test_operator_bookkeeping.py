@@ -83,9 +83,10 @@ def test_a_failure_is_in_the_status_with_the_end_of_its_traceback(bed: Testbed) 
         backfill=True,
         retryDelaySeconds=1,
         retryMaxDelaySeconds=2,
+        failedJobsHistoryLimit=99,
         annotations={"mark-success": before(slots)},
     )
-    status = bed.wait_status(job, errorCount=3)
+    status = bed.wait_failed(job, 3)
     error, retry = status["lastError"], status["retry"]
     assert error["slot"] == written(slots[0])
     assert error["job"] in [one["metadata"]["name"] for one in bed.objects("jobs", job)]
@@ -93,9 +94,10 @@ def test_a_failure_is_in_the_status_with_the_end_of_its_traceback(bed: Testbed) 
     assert error["traceback"].startswith("Traceback (most recent call last)")
     assert parsed(retry["notBefore"]) - parsed(error["time"]) == timedelta(seconds=2)
     assert (status["state"], status["missed"]) == ("Retrying", 1)
-    last_run = bed.condition(job, "LastRunSucceeded")
+    (last_run,) = [one for one in status["conditions"] if one["type"] == "LastRunSucceeded"]
     assert last_run["status"] == "False"
-    assert last_run["message"].startswith("3 failed in a row; the last one: RuntimeError: ")
+    said = f"{status['errorCount']} failed in a row; the last one: RuntimeError: "
+    assert last_run["message"].startswith(said)
     event = bed.wait_event(job, "RunFailed")
     assert event["type"] == "Warning"
     assert "RuntimeError: " in event["message"]
@@ -141,9 +143,10 @@ def test_all_that_is_made_is_labelled_and_tells_its_slot(bed: Testbed) -> None:
 
 def test_a_plain_job_is_a_cronjob_that_works_without_the_operator(bed: Testbed) -> None:
     """Kubernetes runs it, retries it, ends what hangs, and keeps the next slot waiting meanwhile."""
+    in_three_days = f"30 5 * * {(now() + timedelta(days=3)).isoweekday() % 7}"
     job = bed.job(
         "job",
-        schedule="30 5 * * 1",
+        schedule=in_three_days,
         timeZone="Europe/Berlin",
         startingDeadlineSeconds=600,
         activeDeadlineSeconds=300,
@@ -153,7 +156,7 @@ def test_a_plain_job_is_a_cronjob_that_works_without_the_operator(bed: Testbed) 
     )
     bed.wait_ready(job)
     spec = bed.get("cronjobs", job)["spec"]
-    assert (spec["schedule"], spec["timeZone"]) == ("30 5 * * 1", "Europe/Berlin")
+    assert (spec["schedule"], spec["timeZone"]) == (in_three_days, "Europe/Berlin")
     assert (spec["concurrencyPolicy"], spec["startingDeadlineSeconds"]) == ("Forbid", 600)
     run = spec["jobTemplate"]["spec"]
     assert not run.get("suspend")

@@ -41,7 +41,7 @@ def test_first_failure_holds_back_later_slots_until_its_retry_succeeds(bed: Test
     slots = bed.missed_slots(5)
     bed.control("job", failures={short(slots[2]): 3})
     job = bed.job("job", backfill=True, retryDelaySeconds=1, annotations={"mark-success": before(slots)})
-    status = bed.wait_status(job, errorCount=1)
+    status = bed.wait_failed(job)
     assert status["settledThrough"] == written(slots[1])
     assert status["state"] == "Retrying"
     assert status["missed"] == 3
@@ -88,7 +88,7 @@ def test_hanging_gated_run_times_out_and_its_slot_runs_again(bed: Testbed) -> No
         activeDeadlineSeconds=bed.short_deadline_seconds,
         annotations={"mark-success": before(slots)},
     )
-    status = bed.wait_status(job, errorCount=1)
+    status = bed.wait_failed(job)
     bed.control("job")
     assert status["history"][0]["result"] == "TimedOut"
     bed.wait_status(job, missed=0, errorCount=0)
@@ -228,7 +228,7 @@ def test_unknown_image_times_out_and_heals(bed: Testbed) -> None:
         template=template,
         annotations={"mark-success": before(slots)},
     )
-    status = bed.wait_status(job, errorCount=1)
+    status = bed.wait_failed(job)
     assert status["history"][0]["result"] == "TimedOut"
     bed.change(job, template=bed.template("job"))
     bed.wait_status(job, missed=0, errorCount=0)

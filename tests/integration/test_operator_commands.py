@@ -107,7 +107,7 @@ def test_reset_forgets_all_and_runs_nothing(bed: Testbed) -> None:
     slots = bed.missed_slots(3)
     bed.control("job", failures={short(slots[1]): 99})
     job = bed.job("job", backfill=True, retryDelaySeconds=1, annotations={"mark-success": before(slots)})
-    bed.wait_status(job, errorCount=2)
+    bed.wait_failed(job, 2)
     bed.annotate(job, reset="")
     wait_done(bed, job, 2)
     status = bed.wait_status(job, errorCount=0, missed=0, state="Waiting")

@@ -56,8 +56,8 @@ def test_killed_leader_is_replaced_by_the_standby(own: OwnOperators) -> None:
     bed = own.bed
     first, second = leader_and_standby(own)
     slots = bed.missed_slots(3)
+    bed.control("job", hold=True)
     job = miss(bed, "job", slots)
-    bed.control(job, hold=True)
     bed.wait_running(job)
     first.kill()
     assert f"{bed.namespace}/{job}" not in second.log()
@@ -66,7 +66,7 @@ def test_killed_leader_is_replaced_by_the_standby(own: OwnOperators) -> None:
     assert_each_ran_once(bed, job, slots)
     lease = bed.get("leases", LEASE)["spec"]
     assert lease["leaseTransitions"] == 1
-    assert f"{bed.namespace}/{job}" in second.log()
+    bed.wait(lambda: f"{bed.namespace}/{job}" in second.log(), "the second tells of the job")
 
 
 def test_leader_that_ends_gives_the_lease_back(own: OwnOperators) -> None:
@@ -106,7 +106,7 @@ def test_frozen_leader_that_wakes_up_writes_nothing(own: OwnOperators, point: st
     requests = Requests(own.cluster.audit_log, bed.namespace)
     first.go_on()
     bed.wait(lambda: "Standing by: second leads" in first.log(), "it has noticed")
-    assert "not sent, as another operator may lead" in first.log()
+    bed.wait(lambda: "not sent, as another operator may lead" in first.log(), "it has not sent its write")
     assert [one for one in requests.writes() if one.resource != "leases"] == []
     assert bed.status(job) == status
     second.kill()

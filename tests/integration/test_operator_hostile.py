@@ -62,16 +62,16 @@ def undisturbed(bed: Testbed) -> Iterator[None]:
 
 def wait_told(bed: Testbed, job: str, words: str, reason: str, *, kind: str = "Ready") -> Body:
     """Wait until a condition is False for this reason, in these words; and for the Event."""
-    bed.wait(
-        lambda: (
-            words in (found := bed.condition(job, kind)).get("message", "")
-            and (found["status"], found["reason"]) == ("False", reason)
-        ),
-        f"{kind} of {job} says {words!r}",
-    )
+
+    def holds() -> Body | None:
+        found = bed.condition(job, kind)
+        says = words in found.get("message", "") and (found["status"], found["reason"]) == ("False", reason)
+        return found if says else None
+
+    told = bed.wait(holds, f"{kind} of {job} says {words!r}")
     event = bed.wait_event(job, reason)
     assert (event["type"], words in event["message"]) == ("Warning", True), event
-    return bed.condition(job, kind)
+    return told
 
 
 # --- What commands get -----------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_arguments_of_run_now_reach_the_command_byte_for_byte(bed: Testbed) -> N
         bed.wait(lambda: [run for run in bed.runs(job) if run.outcome], "it ran")
         bed.wait(lambda: not bed.resource(job)["metadata"].get("annotations"), "the annotation is removed")
     assert bed.runs(job)[0].argv == ("record", *extra)
-    assert bed.status(job)["lastCommands"][0]["result"] == "Done"
+    bed.wait(lambda: bed.status(job)["lastCommands"][0]["result"] == "Done", "the command is done")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_status_stays_small_whatever_commands_print(bed: Testbed) -> None:
             retryMaxDelaySeconds=1,
             annotations={"mark-success": before(slots), "command-id": "i" * 50_000},
         )
-        bed.wait_history(job, 10)
+        bed.wait_history(job, 10, 300)
     status = bed.status(job)
     assert len(json.dumps(status, ensure_ascii=False).encode()) < STATUS_MAX_BYTES
     assert status["lastError"]["value"] == "the database is on fire"
@@ -307,8 +307,10 @@ def test_a_plain_job_that_kubernetes_can_not_start_is_told(bed: Testbed) -> None
     """The operator makes no Jobs for it, so no refusal comes to it."""
     with policy(bed, ["jobs"], "false", "No work today."):
         job = bed.job("job", schedule="* * * * *")
-        wait_told(bed, job, "the CronJob controller has not made its Job", "CannotStart", kind="CaughtUp")
-        assert f"kubectl describe cronjob {job}" in bed.condition(job, "CaughtUp")["message"]
+        # Said from half a minute after each slot until the next one.
+        words = "the CronJob controller has not made its Job"
+        told = wait_told(bed, job, words, "CannotStart", kind="CaughtUp")
+        assert f"kubectl describe cronjob {job}" in told["message"]
 
 
 def test_a_namespace_that_is_being_deleted_is_left_in_peace(own: OwnOperators) -> None:

@@ -56,7 +56,7 @@ def test_a_plain_job_waits_for_kueue(bed: Testbed) -> None:
     bed.control("job", hold=True)
     job = bed.job("job", annotations={"mark-success": before(slots)})
     bed.wait_running(job)
-    name = bed.status(job)["ongoing"]["job"]
+    name = bed.wait(lambda: bed.status(job).get("ongoing"), "the operator has seen the run")["job"]
     bed.patch("jobs", name, {"metadata": {"labels": {QUEUE: "batch"}}, "spec": {"suspend": True}})
     wait_reason(bed, job, "ManagedByKueue")
     bed.control("job")

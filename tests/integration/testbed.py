@@ -181,8 +181,8 @@ class Testbed:
 
     __test__ = False
 
-    short_deadline_seconds = 2
-    """A deadline that a hanging run soon passes, and a good one does not."""
+    short_deadline_seconds = 5
+    """A deadline that a hanging run soon passes, and a good one does not: not on a loaded machine, either."""
 
     def __init__(
         self, api: Api, namespace: str, folder: Path, operators: Callable[[], Sequence[Operator]]
@@ -201,8 +201,12 @@ class Testbed:
         self.wait(lambda: self.find("serviceaccounts", "default"), "the service account exists")
 
     def remove(self) -> None:
-        """Delete the namespace; it goes in the background."""
-        self.api.request("DELETE", f"/api/v1/namespaces/{self.namespace}")
+        """Delete the namespace, where a test has not done so; it goes in the background."""
+        try:
+            self.api.request("DELETE", f"/api/v1/namespaces/{self.namespace}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     # --- Objects -----------------------------------------------------------------------------------------
 
@@ -349,9 +353,10 @@ class Testbed:
     def runs(self, name: str) -> list[CommandRun]:
         """Return the runs of a resource's command, in the order of their starts."""
         try:
-            lines = self.evidence_file(name).read_text(encoding="utf-8").splitlines()
+            text = self.evidence_file(name).read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
+        *lines, _ = text.split("\n")  # behind the last one another may be just being written
         runs: dict[str, CommandRun] = {}
         for entry in map(json.loads, lines):
             if entry["event"] == "start":
@@ -374,7 +379,7 @@ class Testbed:
 
     def living(self, name: str) -> list[int]:
         """Return the processes of a resource's commands that have not ended."""
-        return [run.pid for run in self.runs(name) if psutil.pid_exists(run.pid)]
+        return [run.pid for run in self.runs(name) if _lives(run)]
 
     def good(self, name: str) -> list[str | None]:
         """Return the run times of the runs that succeeded, in the order of their starts."""
@@ -426,14 +431,23 @@ class Testbed:
 
         return self.wait(holds, f"run {count} of {name} is going on")
 
-    def wait_history(self, name: str, count: int) -> Body:
+    def wait_failed(self, name: str, count: int = 1) -> Body:
+        """Wait until so many runs failed in a row, or more: the next one may be soon; return the status."""
+
+        def holds() -> Body | None:
+            status = self.status(name)
+            return status if status.get("errorCount", 0) >= count else None
+
+        return self.wait(holds, f"{count} runs of {name} failed")
+
+    def wait_history(self, name: str, count: int, timeout_seconds: float = TIMEOUT_SECONDS) -> Body:
         """Wait until the history has so many entries; return the status."""
 
         def holds() -> Body | None:
             status = self.status(name)
             return status if len(status.get("history") or []) == count else None
 
-        return self.wait(holds, f"the history of {name} has {count} entries")
+        return self.wait(holds, f"the history of {name} has {count} entries", timeout_seconds)
 
     def wait_good(self, name: str, count: int) -> None:
         """Wait until so many runs of the command succeeded, in all."""
@@ -464,6 +478,15 @@ class Testbed:
             state = "runs" if operator.runs else "ended"
             parts += [f"--- the operator {operator.log_path.name} {state}; its log ends", operator.log_tail()]
         return "\n".join(parts)
+
+
+def _lives(run: CommandRun) -> bool:
+    """Tell whether a command's process has not ended; later its number is another's."""
+    try:
+        process = psutil.Process(run.pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < run.started + 10
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _belongs(body: Body, job: str) -> bool:
