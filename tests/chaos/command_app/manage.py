@@ -104,7 +104,7 @@ def bad_in_a_row(run_time: str | None) -> int:
     count = 0
     try:
         with open(PATH, encoding="utf-8") as file:
-            entries = [json.loads(line) for line in file]
+            entries = [json.loads(line) for line in file if line.endswith("\n")]
     except FileNotFoundError:
         return 0
     started = {one["id"]: one["run_time"] for one in entries if one["event"] == "start"}

@@ -25,6 +25,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         while True:
             time.sleep(60)
+    # Who has told that it started also tells how it ended.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     run_id = uuid.uuid4().hex
     run_time = os.environ.get("RUN_TIME")
     earlier = sum(one["event"] == "start" and one["run_time"] == run_time for one in evidence())
@@ -42,6 +44,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGTERM, lambda *_: end(run_id, "terminated", 143))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # Open until the process ends, however it ends.
     lock = os.open(f"{EVIDENCE}.lock", os.O_CREAT | os.O_RDWR)
     try:
@@ -101,7 +104,7 @@ def evidence() -> list:
     """Read what earlier runs wrote."""
     try:
         with open(EVIDENCE, encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            return [json.loads(line) for line in file if line.endswith("\n")]
     except FileNotFoundError:
         return []
 
