@@ -239,8 +239,11 @@ def _not_fired(view: View, due: datetime | None) -> tuple[str | None, datetime |
     live = view.seen.cronjob
     if due is None or live is None or view.spec.suspend or any(run.unfinished for run in view.seen.runs):
         return None, None
-    # From when on it could: it may have been made, or resumed, long after the slot.
-    told_at = max(view.newest or due, upkeep.fired_until(live)) + NOT_FIRED
+    # The first that it could have fired and did not, however many have followed: it may have been made, or resumed,
+    # long after the slot that is due.
+    fired = upkeep.fired_until(live)
+    first = view.spec.slots.next_after(fired) or due
+    told_at = max(min(first, due), fired) + NOT_FIRED
     if view.now < told_at:
         return None, told_at
     name = view.job.name

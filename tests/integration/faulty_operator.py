@@ -58,8 +58,12 @@ def _takes_command(_owner: object, _version: str, status: Status) -> bool:
 
 
 def _completes_command(_owner: object, _version: str, status: Status) -> bool:
+    """Count what this process itself wrote as Pending before, not what was done before it began."""
+    told = status.get("lastCommands") or []
+    _seen.update(f"pending {one['id']}" for one in told if one["result"] == "Pending")
     return any(
-        one["result"] == "Done" and _once(f"done {one['id']}") for one in status.get("lastCommands") or []
+        one["result"] == "Done" and f"pending {one['id']}" in _seen and _once(f"done {one['id']}")
+        for one in told
     )
 
 

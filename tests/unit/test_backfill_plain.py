@@ -16,7 +16,7 @@ from tests.unit.backfill_scene import Scene, at, clock, failure, slots
 
 def plain(**fields: Any) -> Scene:
     """A plain job, hourly, made at 09:30."""
-    scene = Scene(**{"frequency": "1h", **fields})
+    scene = Scene(**{key: value for key, value in {"frequency": "1h", **fields}.items() if value is not None})
     assert scene.spec.is_plain
     return scene
 
@@ -486,6 +486,25 @@ def test_the_lever_is_not_moved_where_it_would_do_nothing(why: Any) -> None:
     scene.rest("10:05")
     why(scene)
     assert not isinstance(scene.rest("10:05").cronjob, MoveLastSchedule)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ("10:01:29", False),
+        ("10:01:31", True),
+        ("10:02:01", True),
+        ("10:03:40", True),
+    ],
+)
+def test_a_slot_that_the_controller_can_not_fire_is_told_and_stays_told(now: str, told: bool) -> None:
+    """Also where the next slot falls due meanwhile: each minute would otherwise take it back, and tell it again."""
+    scene = plain(frequency=None, schedule="* * * * *", fired="10:00")
+    scene.status = Status(settled_through=at("10:00"), last_success_time=at("10:00"))
+    scene.rest(now)
+    caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert (caught_up.reason == "CannotStart") is told
 
 
 def test_a_slot_that_was_just_fired_is_not_fired_again() -> None:
