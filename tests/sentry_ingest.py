@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             state.requests += 1
             state.arrived.notify_all()
         if state.hold is not None:
-            state.hold.wait(60)
+            state.hold.wait()
         self._answer(*self._take(body))
 
     def _take(self, body: bytes) -> tuple[int, dict[str, str]]:

@@ -26,7 +26,7 @@ from tests.integration.chart_release import (
     write_kubeconfig,
 )
 from tests.integration.operator_process import OperatorProcess
-from tests.integration.testbed import Api, ApiError, Body, Testbed, before, now, written
+from tests.integration.testbed import Api, ApiError, Body, Testbed, before
 
 pytestmark = pytest.mark.timeout(900)  # helm may have to be built first
 
@@ -195,15 +195,6 @@ def occupy(bed: Testbed, name: str) -> None:
     miss(bed, name)
 
 
-def conflict(bed: Testbed, name: str) -> None:
-    """Change a resource again and again while the operator writes its status."""
-    bed.job(name, passLastSuccess=True)
-    for count in range(20):
-        bed.annotate(name, mark_success=written(now()))
-        for again in range(4):
-            bed.patch("crontabberjobs", name, {"metadata": {"labels": {"count": f"{count}-{again}"}}})
-
-
 def roll_out(bed: Testbed, name: str) -> None:
     """Let a job run in the template of a Deployment that never becomes ready."""
     labels = {"app": name}
@@ -238,7 +229,7 @@ def _refused_so_often(bed: Testbed, name: str, answers: int) -> bool:
 PROVOKED: dict[Right, Callable[[Testbed, str], None]] = {
     # First, because what a namespace's Secret says is asked once a minute at most.
     Right("", "secrets", "get", "crontabber-sentry"): fail,
-    Right("crontabber.dev", "crontabberjobs", "get"): conflict,
+    Right("crontabber.dev", "crontabberjobs", "get"): supplant,
     Right("crontabber.dev", "crontabberjobs", "patch"): miss,
     Right("crontabber.dev", "crontabberjobs/status", "patch"): make,
     Right("batch", "cronjobs", "get"): edit,

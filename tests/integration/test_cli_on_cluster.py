@@ -464,9 +464,8 @@ def test_a_large_namespace_is_listed_whole(cluster: Cluster, own: OwnOperators) 
         }
         for number in range(count)
     ]
-    cluster.kubectl(
-        "create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    )
+    listed = {"apiVersion": "v1", "kind": "List", "items": items}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(listed), timeout_seconds=2 * TIMEOUT_SECONDS)
     assert len(told(shell.plugin("list")).splitlines()) == count + 1
     assert len(json.loads(told(shell.crontabber("state", "export", "--all")))["items"]) == count
 

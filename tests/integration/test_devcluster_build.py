@@ -33,6 +33,7 @@ install)
     echo $$ > "$STAND_IN_FOLDER/pid"
     if [ -n "$STAND_IN_SAYS" ]; then echo a; echo "$STAND_IN_SAYS" >&2; exit 1; fi
     echo a; sleep "${STAND_IN_SECONDS:-0}"; echo b; echo c
+    while [ -e "$STAND_IN_FOLDER/hold" ]; do sleep 0.02; done
     echo "#!" > "$GOBIN/server" ;;
 esac
 """
@@ -70,15 +71,24 @@ def test_binary_is_built_once_and_then_found(stand_in: Path) -> None:
     assert _files_below(stand_in / "cache") == {"etcd", "build.lock"}
 
 
-def test_two_builds_at_once_build_once(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_builds_at_once_build_once(stand_in: Path) -> None:
     """The second waits for the first, says so, and takes what it built."""
-    monkeypatch.setenv("STAND_IN_SECONDS", "1")
+    hold = stand_in / "hold"
+    hold.touch()
     said = [io.StringIO(), io.StringIO()]
+
+    def waiting() -> list[bool]:
+        return sorted("waiting for another process" in stream.getvalue() for stream in said)
+
     with ThreadPoolExecutor() as pool:
-        paths = list(pool.map(lambda stream: build.binaries(["etcd"], progress=stream), said))
-    assert paths[0] == paths[1]
+        paths = [pool.submit(build.binaries, ["etcd"], progress=stream) for stream in said]
+        deadline = time.monotonic() + 60
+        while not any(waiting()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        hold.unlink()
+    assert paths[0].result() == paths[1].result()
     assert (stand_in / "installs").read_text() == "built\n"
-    assert sorted("waiting for another process" in stream.getvalue() for stream in said) == [False, True]
+    assert waiting() == [False, True]
 
 
 @pytest.mark.parametrize(

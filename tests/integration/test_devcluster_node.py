@@ -55,6 +55,8 @@ class Namespace:
     def until(self, what: str, holds: str, *more: str) -> None:
         """Wait for a condition or, as `{.path}=value`, for a field."""
         form = f"jsonpath={holds}" if holds.startswith("{") else holds
+        if "-l" in more:  # kubectl does not wait for what is still to be made
+            eventually(lambda: self.get(what, *more)["items"], f"{what} {' '.join(more)}")
         self.kubectl("wait", what, f"--for={form}", f"--timeout={WAIT_SECONDS}s", *more)
 
     def pod(self, name: str, script: str = "", **changes: Any) -> dict[str, Any]:
@@ -88,6 +90,13 @@ class Namespace:
         status = self.get("pod", pod)["status"]
         every = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
         return next(each for each in every if each["name"] == name)
+
+    def printed(self, pod: str) -> str:
+        """Return what a pod has printed so far, nothing before it was started."""
+        try:
+            return self.kubectl("logs", pod)
+        except ClusterError:
+            return ""
 
     def events(self, pod: str) -> list[tuple[str, str]]:
         """Return reasons and messages of the events of a pod."""
@@ -660,7 +669,7 @@ def test_termination_messages(either_way: Namespace) -> None:
 def test_a_pod_past_its_deadline_fails(namespace: Namespace) -> None:
     """It is asked to end first; the pod says why, whatever its exit code."""
     script = "trap 'echo asked; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
-    namespace.pod("late", script, spec={"activeDeadlineSeconds": 1})
+    namespace.pod("late", script, spec={"activeDeadlineSeconds": 5})  # by then it has set its trap
     status = namespace.finished("late")["status"]
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
     assert status["message"] == "Pod was active on the node longer than the specified deadline"
@@ -781,7 +790,7 @@ def test_a_deleted_pod_is_asked_to_end_and_then_gone(namespace: Namespace) -> No
     ends = namespace.cluster.state_dir / f"ends-{namespace.name}"
     script = f"trap 'sleep 0.5; echo $$ > {ends}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     namespace.pod("polite", script)
-    namespace.until("pod/polite", "condition=Ready")
+    eventually(lambda: namespace.printed("polite") == "ready\n", "its trap is set")
     files = namespace.cluster.state_dir / "node" / "pods"
     uid = namespace.get("pod", "polite")["metadata"]["uid"]
     assert list(files.glob(f"*_{uid}"))
@@ -789,7 +798,8 @@ def test_a_deleted_pod_is_asked_to_end_and_then_gone(namespace: Namespace) -> No
     pid = int(ends.read_text())
     assert not runs(pid)
     eventually(lambda: not list(files.glob(f"*_{uid}")), "the pod's files are removed")
-    assert ("Killing", "Stopping container main") in namespace.events("polite")
+    told = ("Killing", "Stopping container main")
+    eventually(lambda: told in namespace.events("polite"), "it is told")
 
 
 def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace(namespace: Namespace) -> None:
@@ -980,8 +990,12 @@ def test_an_unhealthy_container_is_restarted(namespace: Namespace) -> None:
         spec={"restartPolicy": "Always", "terminationGracePeriodSeconds": 1},
     )
     namespace.until("pod/sick", "{.status.containerStatuses[0].restartCount}=1")
-    assert any(
-        reason == "Killing" and "failed liveness probe" in text for reason, text in namespace.events("sick")
+    eventually(
+        lambda: any(
+            reason == "Killing" and "failed liveness probe" in text
+            for reason, text in namespace.events("sick")
+        ),
+        "it is told",
     )
 
 
@@ -1058,6 +1072,8 @@ def test_a_killed_node_leaves_no_process_and_the_next_one_accounts_for_all(names
     namespace.until("pod/never", "condition=Ready")
     namespace.until("pod/always", "condition=Ready")
     found = eventually(lambda: len(lines := pids.read_text().split()) == 3 and lines, "three processes")
+    for name in ("never", "always"):
+        eventually(lambda name=name: namespace.printed(name) == "begun\n", f"{name} has begun")  # type: ignore[misc]
     cluster.kill("node")
     eventually(lambda: not any(runs(int(pid)) for pid in found), "all processes are gone")
     cluster.start_component("node")
@@ -1092,9 +1108,9 @@ def test_pods_outlast_the_api_server(namespace: Namespace) -> None:
     go, pids = cluster.state_dir / f"go-{namespace.name}", cluster.state_dir / f"pids-{namespace.name}"
     namespace.pod("runs", f"echo $$ >> {pids}; while [ ! -e {go} ]; do sleep 0.05; done; echo done; exit 6")
     namespace.until("pod/runs", "condition=Ready")
+    pid = int(eventually(lambda: pids.exists() and pids.read_text(), "the script runs"))
     cluster.kill("kube-apiserver")
     go.touch()
-    pid = int(pids.read_text())
     eventually(lambda: not runs(pid), "the container ended")
     cluster.start_component("kube-apiserver")
     status = namespace.finished("runs")["status"]

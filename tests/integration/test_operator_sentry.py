@@ -191,7 +191,8 @@ def test_what_the_app_reports_by_itself_is_not_told_twice(own: OwnOperators) -> 
             bed.control(name, failures=9, hold=name == "slow")
         app = missed(bed, "app", env=env, retryLimit=0)
         bed.wait_status(app, state="RetriesExhausted")
-        slow = missed(bed, "slow", env=env, retryLimit=0, activeDeadlineSeconds=1)
+        # Within a shorter time its command might not have begun, which the app could not report.
+        slow = missed(bed, "slow", env=env, retryLimit=0, activeDeadlineSeconds=5)
         bed.wait_status(slow, state="RetriesExhausted")
         always = missed(bed, "always", env=env, retryLimit=0, reportErrors="Always")
         sentry.wait(lambda: sentry.events(always), "the failure of the last job is told")
@@ -370,6 +371,7 @@ def test_a_sentry_that_hangs_holds_up_nothing(own: OwnOperators) -> None:
         bed.wait_good(failing, 1)
         bed.wait_status(chain, missed=0)
         bed.wait_status(failing, missed=0, errorCount=0)
+        sentry.wait(lambda: sentry.server.requests, "the first event has arrived")
         assert sentry.server.envelopes == []
         # One at a time, and each is waited for.
         assert 1 <= sentry.server.requests <= 1 + (time.monotonic() - began) / TIMEOUT_SECONDS
