@@ -307,7 +307,6 @@ def test_a_plain_job_that_kubernetes_can_not_start_is_told(bed: Testbed) -> None
     """The operator makes no Jobs for it, so no refusal comes to it."""
     with policy(bed, ["jobs"], "false", "No work today."):
         job = bed.job("job", schedule="* * * * *")
-        # Said from half a minute after each slot until the next one.
         words = "the CronJob controller has not made its Job"
         told = wait_told(bed, job, words, "CannotStart", kind="CaughtUp")
         assert f"kubectl describe cronjob {job}" in told["message"]
