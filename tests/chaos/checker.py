@@ -393,6 +393,9 @@ class _Judge:
         if not spec.get("backfill"):
             self._judge_late_run(before, old, new, revision)
             return
+        before_edit = self._slot_claimed_before_edit(old.claimed)
+        if before_edit is not None:
+            passed = [slot for slot in passed if slot >= before_edit]
         failed = [slot for slot in passed if not self._has_succeeded(slot, revision)]
         allowed = skipped if spec.keys() & {"backfillLimit", "startingDeadlineSeconds"} else 0
         if len(failed) != allowed or failed != passed[: len(failed)]:
@@ -403,6 +406,13 @@ class _Judge:
         self.counts["slots skipped"] += skipped
         if old.claimed is not None and old.claimed == new.claimed:
             self.counts["slots recorded while their batch went on"] += len(passed)
+
+    def _slot_claimed_before_edit(self, uid: str | None) -> datetime | None:
+        """Return the slot of a run that goes on since before an edit of the status by hand: it settles those before."""
+        job = self.jobs.get(uid or "")
+        if job is None or job.claimed_at is None or self._edited_at < job.claimed_at:
+            return None
+        return job.slot
 
     def _judge_late_run(self, before: Body, old: _Books, new: _Books, revision: int) -> None:
         """Without backfill one run settles all slots up to its own; so does an edit of the schedule."""
@@ -455,11 +465,7 @@ class _Judge:
             self.break_(Clause.LAST_SUCCESS, f"lastSuccessTime went back to {new.last_success}", revision)
         if not before["spec"].get("backfill"):
             right = any(
-                self._counts_now(job)
-                and job.result == "Complete"
-                and job.started is not None
-                and job.finished is not None
-                and job.started - CLOCK_SLACK <= new.last_success <= job.finished + CLOCK_SLACK
+                self._counts_now(job) and job.result == "Complete" and _is_its_success(job, new.last_success)
                 for job in self.jobs.values()
             )
         else:
@@ -722,6 +728,15 @@ def _read_job(resource: str, version: Version) -> _Job:
         through=parse_time(through) if through and found is not None and found[2] else slot,
         created_at=version.revision,
     )
+
+
+def _is_its_success(job: _Job, time: datetime) -> bool:
+    """Tell whether a time is that of a plain run's success; of one whose Job is gone only the slot is known."""
+    if job.started is None or job.finished is None:
+        return False
+    if job.deleted_at is not None and time == job.slot:
+        return True
+    return job.started - CLOCK_SLACK <= time <= job.finished + CLOCK_SLACK
 
 
 def _is_of(run: CommandRun, job: _Job, slot: datetime) -> bool:

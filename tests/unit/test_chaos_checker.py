@@ -709,6 +709,36 @@ def test_status_edited_by_hand_begins_anew() -> None:
     assert world.clauses(until=1) == set()
 
 
+def test_cursor_put_back_by_hand_before_a_run_that_goes_on() -> None:
+    """That run settles what it finds, as after an edit of the schedule; the next one does not."""
+    world = World()
+    uid = world.create(3)
+    world.by_hand(settledThrough=text(slot(2)))
+    world.claim(uid, 3)
+    world.release(uid, 3)
+    world.by_hand(settledThrough=text(slot(0)))
+    world.run(uid)
+    world.end(uid)
+    world.record(uid, 3)
+    assert world.clauses() == set()
+    world.slot(5)
+    assert world.clauses() == {Clause.SUCCEEDED, Clause.ORDER}
+
+
+def test_success_of_a_plain_run_whose_job_is_gone_is_known_by_its_slot() -> None:
+    """The CronJob tells that it succeeded, and not when it had started."""
+    world = World(backfill=None)
+    uid = world.create(1, suspend=False, native=True)
+    world.jobs[uid]["status"]["startTime"] = text(slot(30))
+    world.run(uid)
+    world.end(uid)
+    world.delete(uid)
+    world.record(uid, 1)
+    assert world.clauses() == set()
+    world.write(lastSuccessTime=text(slot(2)))
+    assert world.clauses() == {Clause.LAST_SUCCESS}
+
+
 def test_skipped_slots_must_be_counted_and_the_oldest() -> None:
     """backfillLimit settles the oldest, and `skipped` says how many."""
     world = World(backfillLimit=1)
