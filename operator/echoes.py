@@ -5,24 +5,35 @@ It takes no request: what the operator writes anyway is the test tone. `now` is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import Generic, NamedTuple, TypeVar
+
+What = TypeVar("What", bound=Hashable)
 
 
-class _Tone(NamedTuple):
-    what: str
+class Late(NamedTuple, Generic[What]):
+    """An object whose echo does not come."""
+
+    what: What
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Tone(Generic[What]):
+    what: What
     version: int
     since: float
 
 
 @dataclass(slots=True)
-class Echoes:
+class Echoes(Generic[What]):
     """The writes that wait for their echo, the newest of each object."""
 
-    _waiting: dict[str, _Tone] = field(default_factory=dict)
+    _waiting: dict[str, _Tone[What]] = field(default_factory=dict)
     """By uid."""
 
-    def wrote(self, what: str, uid: str, version: int, now: float) -> None:
+    def wrote(self, what: What, uid: str, version: int, now: float) -> None:
         """An object was written, which the watch has not shown yet at this resourceVersion."""
         before = self._waiting.get(uid)
         self._waiting[uid] = _Tone(what, version, before.since if before is not None else now)
@@ -35,9 +46,15 @@ class Echoes:
         if tone.version <= version:
             del self._waiting[uid]
         else:
-            self._waiting[uid] = tone._replace(since=now)
+            self._waiting[uid] = replace(tone, since=now)
 
-    def late(self, now: float, seconds: float) -> str | None:
-        """Return what has waited for its echo for longer than this; None where nothing has."""
-        oldest = min(self._waiting.values(), key=lambda tone: tone.since, default=None)
-        return oldest.what if oldest is not None and now - oldest.since > seconds else None
+    def forget(self, uid: str) -> None:
+        """The object is gone: nothing shows it any more."""
+        self._waiting.pop(uid, None)
+
+    def late(self, now: float, seconds: float) -> Late[What] | None:
+        """Return what has waited for its echo longest, if for longer than this."""
+        oldest = min(self._waiting.items(), key=lambda item: item[1].since, default=None)
+        if oldest is None or now - oldest[1].since <= seconds:
+            return None
+        return Late(oldest[1].what, oldest[0])

@@ -271,7 +271,7 @@ async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  
     else:
         concerned = reconciler.templates.saw_deployment(body)
     if type is None:
-        reconciler.sweeper.listed(Kind.DEPLOYMENT)
+        reconciler.sweeper.listed(Kind.DEPLOYMENT, body["metadata"]["uid"])
     for key in concerned:
         reconciler.wake(key)
 
@@ -284,7 +284,7 @@ def _saw(kind: Kind, key: Key, type_: str | None, body: kopf.Body) -> None:
     if type_ == "DELETED":
         reconciler.store.drop(kind, key, body["metadata"]["uid"])
     elif type_ is None:
-        reconciler.sweeper.listed(kind)
+        reconciler.sweeper.listed(kind, body["metadata"]["uid"])
     elif reconciler.knows(key):
         return
     reconciler.wake(key)

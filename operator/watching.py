@@ -25,7 +25,7 @@ class Watching:
     def __init__(self, store: Store) -> None:
         """`store` knows what was shown already."""
         self._store = store
-        self._echoes = Echoes()
+        self._echoes: Echoes[tuple[Kind, Key]] = Echoes()
 
     def wrote(self, body: Body) -> None:
         """Take an answer to a write, before it is put into the store."""
@@ -37,7 +37,7 @@ class Watching:
         version, key = resource_version(body), Key(metadata["namespace"], name or "")
         # The watch may have been faster; and what changed nothing has no echo.
         if self._store.version(kind, key, metadata["uid"]) < version:
-            self._echoes.wrote(kind, metadata["uid"], version, time.monotonic())
+            self._echoes.wrote((kind, key), metadata["uid"], version, time.monotonic())
 
     def saw(self, body: Body) -> None:
         """Take what a watch has shown, deletions too."""
@@ -45,5 +45,10 @@ class Watching:
 
     def seems_wrong(self) -> list[str]:
         """Return what looks as if nothing was shown any more."""
-        kind = self._echoes.late(time.monotonic(), ECHO_SECONDS)
-        return [f"the watch of {kind} shows nothing"] if kind is not None else []
+        now = time.monotonic()
+        while (late := self._echoes.late(now, ECHO_SECONDS)) is not None:
+            kind, key = late.what
+            if self._store.version(kind, key, late.uid):
+                return [f"the watch of {kind} shows nothing"]
+            self._echoes.forget(late.uid)  # it was deleted while the watch was interrupted
+        return []

@@ -10,6 +10,8 @@ import pytest
 from crontabber_operator.echoes import Echoes
 from crontabber_operator.health import BEAT_SECONDS, LASTS_SECONDS, Health
 from crontabber_operator.settings import Address
+from crontabber_operator.store import Key, Store
+from crontabber_operator.watching import Watching
 from tests.integration.chart_release import free_ports
 
 
@@ -126,21 +128,47 @@ def test_probes_are_answered_before_anything_is_ready() -> None:
 )
 def test_an_echo_of_a_write_is_waited_for(heard: list[tuple[str, int]], late: str | None) -> None:
     """Of the same object, at the version that was written or a later one."""
-    echoes = Echoes()
+    echoes: Echoes[str] = Echoes()
     echoes.wrote("jobs", "a", 7, now=0.0)
     for uid, version in heard:
         echoes.heard(uid, version, now=90.0)
     assert echoes.late(now=100.0, seconds=100.0) is None
-    assert echoes.late(now=101.0, seconds=100.0) == late
+    found = echoes.late(now=101.0, seconds=100.0)
+    assert (found.what if found is not None else None) == late
 
 
 def test_an_object_that_is_written_again_and_again_waits_since_the_first_time() -> None:
     """A deaf watch is noticed however busy the operator is; one that is only behind is not taken for deaf."""
-    echoes = Echoes()
+    echoes: Echoes[str] = Echoes()
     for now in range(0, 200, 10):
         echoes.wrote("jobs", "a", now + 1, now=float(now))
-    assert echoes.late(now=200.0, seconds=100.0) == "jobs"
+    assert echoes.late(now=200.0, seconds=100.0) == ("jobs", "a")
     echoes.heard("a", 100, now=200.0)
     assert echoes.late(now=290.0, seconds=100.0) is None
     echoes.heard("a", 191, now=295.0)
     assert echoes.late(now=9999.0, seconds=100.0) is None
+
+
+def test_a_write_to_what_was_deleted_since_has_no_echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its deletion fell into a gap of the watch, and was found by the sweep: no watch is deaf for that."""
+    monkeypatch.setattr("crontabber_operator.watching.ECHO_SECONDS", -1.0)
+    store = Store()
+    watching = Watching(store)
+    job = {
+        "kind": "Job",
+        "metadata": {
+            "name": "job-1",
+            "namespace": "web",
+            "uid": "the-uid",
+            "resourceVersion": "7",
+            "creationTimestamp": "2026-11-30T11:00:00Z",
+            "labels": {"crontabber.dev/job": "job"},
+            "annotations": {"crontabber.dev/slot": "2026-11-30T11:00:00Z"},
+            "ownerReferences": [{"kind": "CrontabberJob", "name": "job", "uid": "owner"}],
+        },
+    }
+    watching.wrote(job)
+    store.put_job(job)
+    assert watching.seems_wrong() == ["the watch of jobs shows nothing"]
+    store.drop_job(Key("web", "job"), "the-uid")
+    assert watching.seems_wrong() == []
