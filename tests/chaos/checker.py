@@ -650,7 +650,8 @@ class _Judge:
                     job.released_at,
                 )
                 return
-            run_time, last_success = _written(slots[at]), _written(slots[at - 1])
+            # A cursor that was put back by hand leaves the last success where it was.
+            run_time, last_success = _written(slots[at]), max(_written(slots[at - 1]), last_success or "")
         seen = (
             (run.run_time, run_time),
             (run.last_success, last_success),
