@@ -21,6 +21,7 @@ import kopf
 from crontabber_operator.campaign import Campaign
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.elector import place_of
+from crontabber_operator.first_picture import hurry
 from crontabber_operator.following import Following
 from crontabber_operator.health import Health
 from crontabber_operator.manifests import JOB_LABEL
@@ -165,6 +166,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
         else Settings.read({"health": os.environ.get("CRONTABBER_HEALTH", "off")})
     )
     forgive()
+    hurry()
     async with contextlib.AsyncExitStack() as unless_started:
         health = Health()
         unless_started.push_async_callback(health.close)

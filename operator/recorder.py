@@ -31,8 +31,6 @@ MESSAGE_MAX_CHARACTERS = 1000
 SIMILAR_MAX = 10
 SIMILAR_WITHIN = timedelta(minutes=10)
 """So many Events with one reason in so long a time are enough."""
-STAND_BACK_SECONDS = 0.3
-"""So long an Event leaves the API server to what it tells of: mostly a run is just being claimed and released."""
 RETRY_SECONDS = (1, 2, 5, 10, 20)
 
 
@@ -42,8 +40,7 @@ class Recorder:
     def __init__(self, cluster: Cluster, clock: Callable[[], datetime]) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._waiting: asyncio.Queue[tuple[float, Owner, Telling]] = asyncio.Queue(WAITING_MAX)
-        """With when each was told, by the loop's clock."""
+        self._waiting: asyncio.Queue[tuple[Owner, Telling]] = asyncio.Queue(WAITING_MAX)
         self._sent: OrderedDict[str, tuple[str, int]] = OrderedDict()
         self._made: OrderedDict[tuple[str, str], deque[datetime]] = OrderedDict()
         """When the newest Events of a resource with a reason were made."""
@@ -56,13 +53,12 @@ class Recorder:
         logger.log(level, "%s/%s: %s: %s", owner.namespace, owner.name, telling.reason, shown)
         if self._waiting.full():
             self._waiting.get_nowait()
-        self._waiting.put_nowait((asyncio.get_running_loop().time(), owner, telling))
+        self._waiting.put_nowait((owner, telling))
 
     async def run(self) -> None:
         """Send for ever."""
         while True:
-            told_at, owner, telling = await self._waiting.get()
-            await asyncio.sleep(told_at + STAND_BACK_SECONDS - asyncio.get_running_loop().time())
+            owner, telling = await self._waiting.get()
             try:
                 await self._send_patiently(owner, telling)
             except Exception as error:  # noqa: BLE001 - an Event is not worth the operator
