@@ -1,19 +1,17 @@
 """What kopf watches: remember what is seen, wake whom it concerns. Nothing is decided here.
 
-Started by `crontabber operator`, or `kopf run -m crontabber_operator.handlers`. Each kind is remembered by an
-index function, because kopf calls the event handlers only after all indexes are filled: nothing is decided
-from half a picture after a start. The index functions return nothing, so that kopf keeps no copy.
+Started by `crontabber operator`, or `kopf run -m crontabber_operator.handlers`. What is listed comes by
+listings.py, what changes by kopf's handlers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Any
 
 import kopf
@@ -21,9 +19,9 @@ import kopf
 from crontabber_operator.campaign import Campaign
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.elector import place_of
-from crontabber_operator.first_picture import hurry
 from crontabber_operator.following import Following
 from crontabber_operator.health import Health
+from crontabber_operator.listings import Listings
 from crontabber_operator.manifests import JOB_LABEL
 from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.onlookers import Onlookers
@@ -34,10 +32,12 @@ from crontabber_operator.reporting import Reporting
 from crontabber_operator.server_clock import keep
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Kind
-from crontabber_operator.watches import forgive
+from crontabber_operator.watches import observe
 from crontabber_operator.watching import Watching
 
 logger = logging.getLogger(__name__)
+
+Body = Mapping[str, Any]
 
 RESOURCE = (GROUP, VERSION, PLURAL)
 JOBS = ("batch", "v1", "jobs")
@@ -66,6 +66,9 @@ class Operator:
             self.reconciler.listeners.add(listener)
         self.watching = Watching(self.reconciler.store)
         cluster.wrote = self.watching.wrote
+        self.listings = Listings(
+            self.listed, self.reconciler.has_picture, self.reconciler.sweeper.listed_again
+        )
         self.campaign: Campaign | None = None
         if settings.leader_election:
             place = place_of(settings.lease)
@@ -102,6 +105,42 @@ class Operator:
         await self.onlookers.close()
         await self.cluster.close()
         await self.health.close()
+
+    def listed(self, kind: Kind, body: Body) -> None:
+        """Take an object that is listed, as `shown`."""
+        self.shown(kind, None, body)
+
+    def shown(self, kind: Kind, type_: str | None, body: Body) -> None:
+        """Take what a watch shows. What goes wrong is told once, with the resource, and tried again.
+
+        kopf would log it and leave it at that.
+        """
+        try:
+            if kind is Kind.DEPLOYMENT:
+                self._take_deployment(type_, body)
+            else:
+                self._take(kind, type_, body)
+        except Exception as error:  # noqa: BLE001 - one object must never stop the others
+            self.reconciler.could_not_take(_concerned(kind, body), error)
+
+    def _take(self, kind: Kind, type_: str | None, body: Body) -> None:
+        """Remember it, or that it is gone, and have the resource looked at where this is news."""
+        store, key = self.reconciler.store, _concerned(kind, body)
+        self.watching.saw(body)
+        if type_ == "DELETED":
+            store.drop(kind, key, body["metadata"]["uid"])
+        else:
+            store.put(kind, body)
+            if self.reconciler.knows(key):
+                return
+        self.reconciler.wake(key)
+
+    def _take_deployment(self, type_: str | None, body: Body) -> None:
+        """Perhaps a rollout that jobs follow is complete."""
+        templates = self.reconciler.templates
+        concerned = templates.lost_deployment(body) if type_ == "DELETED" else templates.saw_deployment(body)
+        for key in concerned:
+            self.reconciler.wake(key)
 
     def _seems_wrong(self) -> list[str]:
         return self.reconciler.seems_wrong() + self.watching.seems_wrong()
@@ -165,8 +204,6 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
         if isinstance(memo, Settings)
         else Settings.read({"health": os.environ.get("CRONTABBER_HEALTH", "off")})
     )
-    forgive()
-    hurry()
     async with contextlib.AsyncExitStack() as unless_started:
         health = Health()
         unless_started.push_async_callback(health.close)
@@ -179,6 +216,7 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
             # kopf would be refused for a minute before it does without. It can't follow what it may not list.
             settings.scanning.disabled = True
         _running = Operator(cluster, ours, health, await Cluster.connect())
+        observe(settings, _running.listings)
         unless_started.pop_all()
 
 
@@ -202,100 +240,30 @@ async def works(**_: Any) -> str:
     return "ok"
 
 
-Handler = Callable[..., Awaitable[None]]
-
-
-def told(handler: Handler) -> Handler:
-    """Tell what goes wrong in a handler once, with the resource, and have that tried again.
-
-    kopf would log it and leave it at that.
-    """
-
-    @functools.wraps(handler)
-    async def guarded(*, body: kopf.Body, **rest: Any) -> None:
-        try:
-            await handler(body=body, **rest)
-        except Exception as error:  # noqa: BLE001 - one object must never stop the others
-            _operator().reconciler.could_not_take(_concerned(body), error)
-
-    return guarded
-
-
-@kopf.index(*RESOURCE)
-@told
-async def remember_resource(body: kopf.Body, **_: Any) -> None:
-    """Remember a CrontabberJob."""
-    _operator().reconciler.store.put_resource(body)
-
-
-@kopf.index(*JOBS)
-@told
-async def remember_job(body: kopf.Body, **_: Any) -> None:
-    """Remember a Job that was made for a CrontabberJob."""
-    _operator().reconciler.store.put_job(body)
-
-
-@kopf.index(*CRONJOBS)
-@told
-async def remember_cronjob(body: kopf.Body, **_: Any) -> None:
-    """Remember a CronJob that was made for a CrontabberJob."""
-    _operator().reconciler.store.put_cronjob(body)
-
-
 @kopf.on.event(*RESOURCE)
-@told
-async def saw_resource(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+async def saw_resource(event: kopf.RawEvent, **_: Any) -> None:
     """A CrontabberJob was made, changed or deleted."""
-    _saw(Kind.RESOURCE, _place(body), type, body)
+    _operator().shown(Kind.RESOURCE, event["type"], event["object"])
 
 
 @kopf.on.event(*JOBS)
-@told
-async def saw_job(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+async def saw_job(event: kopf.RawEvent, **_: Any) -> None:
     """A Job of a CrontabberJob was made, changed or deleted."""
-    _saw(Kind.JOB, Key(body["metadata"]["namespace"], owner_name(body) or ""), type, body)
+    _operator().shown(Kind.JOB, event["type"], event["object"])
 
 
 @kopf.on.event(*CRONJOBS)
-@told
-async def saw_cronjob(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+async def saw_cronjob(event: kopf.RawEvent, **_: Any) -> None:
     """A CronJob of a CrontabberJob was made, changed or deleted."""
-    _saw(Kind.CRONJOB, _place(body), type, body)
+    _operator().shown(Kind.CRONJOB, event["type"], event["object"])
 
 
 @kopf.on.event(*DEPLOYMENTS)
-@told
-async def saw_deployment(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
-    """A Deployment changed; perhaps a rollout that jobs follow is complete."""
-    reconciler = _operator().reconciler
-    if type == "DELETED":
-        concerned = reconciler.templates.lost_deployment(body)
-    else:
-        concerned = reconciler.templates.saw_deployment(body)
-    if type is None:
-        reconciler.sweeper.listed(Kind.DEPLOYMENT, body["metadata"]["uid"])
-    for key in concerned:
-        reconciler.wake(key)
+async def saw_deployment(event: kopf.RawEvent, **_: Any) -> None:
+    """A Deployment was made, changed or deleted."""
+    _operator().shown(Kind.DEPLOYMENT, event["type"], event["object"])
 
 
-def _saw(kind: Kind, key: Key, type_: str | None, body: kopf.Body) -> None:
-    """Forget what was deleted, and have the resource looked at where this is news; an index has remembered the rest."""
-    operator = _operator()
-    operator.watching.saw(body)
-    reconciler = operator.reconciler
-    if type_ == "DELETED":
-        reconciler.store.drop(kind, key, body["metadata"]["uid"])
-    elif type_ is None:
-        reconciler.sweeper.listed(kind, body["metadata"]["uid"])
-    elif reconciler.knows(key):
-        return
-    reconciler.wake(key)
-
-
-def _concerned(body: kopf.Body) -> Key:
-    place = _place(body)
-    return Key(place.namespace, owner_name(body) or place.name) if body.get("kind") == "Job" else place
-
-
-def _place(body: kopf.Body) -> Key:
-    return Key(body["metadata"]["namespace"], body["metadata"]["name"])
+def _concerned(kind: Kind, body: Body) -> Key:
+    place = Key(body["metadata"]["namespace"], body["metadata"]["name"])
+    return Key(place.namespace, owner_name(body) or place.name) if kind is Kind.JOB else place

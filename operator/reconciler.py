@@ -90,7 +90,7 @@ class Reconciler:
         """When the passes that go on began, by the loop's clock."""
         self._leads = False
         self._has_picture = False
-        """The first wake-up comes when all kinds were listed."""
+        """All that there is was listed: until then nothing is decided, only remembered."""
         self._taking_over: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -105,6 +105,12 @@ class Reconciler:
         self._leads = True
         self.listeners.leading(True)
         if self._has_picture:
+            self._taking_over = asyncio.create_task(self._take_over(), name="take-over")
+
+    def has_picture(self) -> None:
+        """All that there is was listed: decide from now on, where this operator leads."""
+        self._has_picture = True
+        if self._leads:
             self._taking_over = asyncio.create_task(self._take_over(), name="take-over")
 
     async def follow(self) -> None:
@@ -136,7 +142,8 @@ class Reconciler:
 
     def wake(self, key: Key) -> None:
         """Look at this resource soon; however often it is said meanwhile, one pass follows."""
-        self._has_picture = True
+        if not self._has_picture:
+            return
         if not self._leads:
             if self.store.resource(key) is None and key not in self._memory:
                 self.forget(key)

@@ -162,6 +162,15 @@ class Store:
         """
         return self._occupied.get(namespace, _NONE)
 
+    def put(self, kind: Kind, body: Body) -> None:
+        """Take an object of a kind that is kept, unless a newer one is known."""
+        if kind is Kind.RESOURCE:
+            self.put_resource(body)
+        elif kind is Kind.CRONJOB:
+            self.put_cronjob(body)
+        elif kind is Kind.JOB:
+            self.put_job(body)
+
     def put_resource(self, body: Body) -> Key:
         """Take a CrontabberJob, unless a newer one is known."""
         metadata = body["metadata"]

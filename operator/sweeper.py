@@ -18,10 +18,8 @@ from crontabber_operator.templates import Templates
 
 logger = logging.getLogger(__name__)
 
-FIRST_LISTING = timedelta(minutes=1)
-"""So long after the start objects may be listed for the first time, which hides no deletion."""
 AFTER_LISTING = timedelta(seconds=3)
-"""A listing arrives object by object: compare when most of it has."""
+"""Of several listings, one for each namespace, most are over then."""
 EVERY = timedelta(hours=1)
 LOOK_SECONDS = 1.0
 
@@ -42,26 +40,17 @@ class Sweeper:
         self._templates = templates
         self._wake = wake
         self._clock = clock
-        self._started = clock()
-        self._due: dict[Kind, datetime] = dict.fromkeys(Kind, self._started + EVERY)
-        self._listed: set[str] = set()
-        """The uids of what was listed in the time of the first listings."""
+        self._due: dict[Kind, datetime] = dict.fromkeys(Kind, clock() + EVERY)
 
-    def listed(self, kind: Kind, uid: str) -> None:
-        """Take notice that an object of this kind was shown by a listing, not by a change."""
-        now = self._clock()
-        if now - self._started <= FIRST_LISTING and uid not in self._listed:
-            self._listed.add(uid)
-            return
-        self._due[kind] = min(self._due[kind], now + AFTER_LISTING)
+    def listed_again(self, kind: Kind) -> None:
+        """Take notice that all of a kind was listed once more: what is not listed may be gone."""
+        self._due[kind] = min(self._due[kind], self._clock() + AFTER_LISTING)
 
     async def run(self) -> None:
         """Sweep for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now = self._clock()
-            if now - self._started > FIRST_LISTING:
-                self._listed.clear()
             for kind in [kind for kind, at in self._due.items() if not now < at <= now + EVERY]:
                 self._due[kind] = now + EVERY
                 try:

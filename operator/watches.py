@@ -1,18 +1,28 @@
-"""What an API server or a proxy before it says wrongly in a watch ends that watch, not the operator.
+"""kopf's watches, for many objects and for API servers that say what is wrong.
 
-For kopf an ERROR event that is not 410, an answer that is no JSON, or a listing that was refused too often, is fatal:
-the process ends, and has to list everything anew. It is no more than an interruption: the watch lists and
-goes on, after a moment. What says that the resource itself is gone or forbidden is left to kopf. Decides nothing.
+kopf gives each object that it lists a task, a queue and a memory of its own, and has them all wait for each
+other. What is listed goes to listings.py instead, page by page; kopf's handlers get what changes from then on.
+
+What an API server or a proxy before it says wrongly in a watch ends that watch, not the operator. For kopf an
+ERROR event that is not 410, an answer that is no JSON, or a listing that was refused too often, is fatal: the
+process ends, and has to list everything anew. It is no more than an interruption: the watch lists and goes on,
+after a moment. What says that the resource itself is gone or forbidden is left to kopf. Decides nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import kopf
 from kopf._cogs.clients import errors, watching
+
+from crontabber_operator.listings import Listings
+from crontabber_operator.models import GROUP, PLURAL
+from crontabber_operator.store import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +30,49 @@ WAIT_SECONDS = 2.0
 INTERRUPTIONS = (watching.WatchingError, ValueError, TypeError, AttributeError, errors.APIServerError)
 """ValueError: no JSON, or cut off; TypeError and AttributeError: an empty answer, which is read as None."""
 EXPIRED = 410
+PAGE_SIZE = 500
+AT_ONCE = 50
+"""Of what is listed so many objects are taken before anything else has its turn."""
+KINDS = {
+    (GROUP, PLURAL): Kind.RESOURCE,
+    ("batch", "cronjobs"): Kind.CRONJOB,
+    ("batch", "jobs"): Kind.JOB,
+    ("apps", "deployments"): Kind.DEPLOYMENT,
+}
 
 _continuous_watch = watching.continuous_watch
+
+
+def observe(settings: kopf.OperatorSettings, listings: Listings) -> None:
+    """Have kopf watch as is said above. It has no settings for that, but for the size of a page."""
+    settings.watching.chunk_size = PAGE_SIZE
+    watching.continuous_watch = functools.partial(_watch, listings)
+
+
+async def _watch(listings: Listings, **options: Any) -> AsyncIterator[Any]:
+    resource, namespace = options["resource"], options["namespace"]
+    kind = KINDS.get((resource.group, resource.plural))
+    stream = _forgiving_watch(**options)
+    if kind is None:  # kopf's own, of namespaces and definitions
+        async for event in stream:
+            yield event
+        return
+    listings.begins(kind, namespace)
+    count = 0
+    try:
+        async for event in stream:
+            if event is watching.Bookmark.LISTED:
+                listings.ends(kind, namespace)
+            elif event["type"] is None:
+                listings.shows(kind, event["object"])
+                count += 1
+                if count % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                continue
+            yield event
+    except (asyncio.CancelledError, GeneratorExit):
+        listings.leaves(kind, namespace)
+        raise
 
 
 async def _forgiving_watch(**options: Any) -> AsyncIterator[Any]:
@@ -39,8 +90,3 @@ async def _forgiving_watch(**options: Any) -> AsyncIterator[Any]:
 async def _pause(options: dict[str, Any], error: Exception) -> None:
     logger.warning("The watch of %s was interrupted: %s", options.get("resource"), str(error)[:300])
     await asyncio.sleep(WAIT_SECONDS)
-
-
-def forgive() -> None:
-    """Have kopf take what is wrong in a watch for its end. It has no setting for that."""
-    watching.continuous_watch = _forgiving_watch

@@ -7,7 +7,6 @@ goes wrong that nobody expects; with `hang` the pass never goes on, with `block`
 the watches are not heard; `clock`: nobody is woken by time; `ended`: nor is anything else, as the ticker has ended.
 HEALTH_LASTS_SECONDS, HEALTH_ECHO_SECONDS, HEALTH_STUCK_SECONDS, HEALTH_TICKER_SECONDS: after so long a probe fails.
 OPERATOR_USURPS=on: it takes the Lease whoever holds it, and always believes that it leads.
-OPERATOR_FIRST_LISTING_SECONDS shortens the time after the start in which listings are the first ones.
 OPERATOR_FOLLOWED_AT_ONCE lowers the number of outputs that are followed at once.
 """
 
@@ -22,7 +21,7 @@ from datetime import timedelta
 from typing import Any
 
 import crontabber_operator.handlers  # noqa: F401 - registers with kopf
-from crontabber_operator import following, health, reconciler, sweeper, watching
+from crontabber_operator import following, health, reconciler, watching
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.election import Watch
 from crontabber_operator.elector import Elector
@@ -142,9 +141,6 @@ TIMES: dict[str, Callable[[float], None]] = {
     "HEALTH_ECHO_SECONDS": lambda seconds: setattr(watching, "ECHO_SECONDS", seconds),
     "HEALTH_STUCK_SECONDS": lambda seconds: setattr(reconciler, "PASS_SECONDS", seconds),
     "HEALTH_TICKER_SECONDS": lambda seconds: setattr(reconciler, "TICKER_LATE", timedelta(seconds=seconds)),
-    "OPERATOR_FIRST_LISTING_SECONDS": lambda seconds: setattr(
-        sweeper, "FIRST_LISTING", timedelta(seconds=seconds)
-    ),
 }
 
 if os.environ["OPERATOR_FAULT"] in WHOLE:

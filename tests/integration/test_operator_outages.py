@@ -66,8 +66,7 @@ def test_controller_manager_is_restarted_in_the_middle_of_catching_up(bed: Testb
 def test_deletion_that_no_watch_reported_is_noticed(own: OwnOperators, cluster: Cluster) -> None:
     """What was deleted while the watches were interrupted for too long is found when they list anew."""
     bed = own.bed
-    # The first minute's listings are those of the start.
-    operator = own.start(environment={"OPERATOR_FIRST_LISTING_SECONDS": "0"}, fault="none")
+    operator = own.start()
     slots = bed.missed_slots(2)
     bed.control("running", hold=True)
     idle = bed.job("idle")

@@ -34,6 +34,7 @@ def test_who_was_woken_as_the_lease_was_lost_is_looked_at_by_the_next_leader() -
         reconciler = Reconciler(cluster, Settings())  # type: ignore[arg-type]
         passes = Passes()
         reconciler.listeners.add(passes)
+        reconciler.has_picture()
         reconciler.lead()
         reconciler.wake(KEY)
         await reconciler.follow()

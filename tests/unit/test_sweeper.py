@@ -50,11 +50,6 @@ class Bench:
             lambda: self.now,
         )
 
-    def lists(self, uid: str, *, after: float) -> None:
-        """Let a listing show an object, so many seconds after the start."""
-        self.now = START + timedelta(seconds=after)
-        self.sweeper.listed(Kind.CRONJOB, uid)
-
     def finds(self, *, after: float) -> list[Key]:
         """Let it look, so many seconds after the start; return whom it woke."""
         self.now = START + timedelta(seconds=after)
@@ -76,24 +71,16 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench()
 
 
-def test_the_first_listing_hides_nothing(bench: Bench) -> None:
-    """A start costs no further requests."""
-    bench.lists("other", after=1)
-    bench.lists("another", after=2)
+def test_what_is_listed_again_may_hide_a_deletion(bench: Bench) -> None:
+    """It is looked for when further listings, one for each namespace, are over as well."""
     assert bench.finds(after=70) == []
-
-
-@pytest.mark.parametrize("again", [5, 30, 90])
-def test_what_is_listed_again_may_hide_a_deletion(bench: Bench, again: float) -> None:
-    """However soon after the start the watch was interrupted."""
-    bench.lists("other", after=1)
-    bench.lists("other", after=again)
-    assert bench.finds(after=again + 1) == []
-    assert bench.finds(after=again + 4) == [KEY]
+    bench.sweeper.listed_again(Kind.CRONJOB)
+    assert bench.finds(after=72) == []
+    assert bench.finds(after=74) == [KEY]
     assert bench.store.version(Kind.CRONJOB, KEY, "gone") == 0
 
 
 def test_it_is_looked_for_now_and_then_in_any_case(bench: Bench) -> None:
-    """Of a kind of which all is gone, a listing shows nothing."""
+    """A watch that shows nothing may also list nothing."""
     assert bench.finds(after=3599) == []
     assert bench.finds(after=3601) == [KEY]

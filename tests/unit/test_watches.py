@@ -6,12 +6,15 @@ import asyncio
 import inspect
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import kopf
 import pytest
 from kopf._cogs.clients import errors, watching
 
 from crontabber_operator import watches
+from crontabber_operator.store import Kind
 
 EVENT = {"type": "ADDED", "object": {}}
 
@@ -55,6 +58,74 @@ def test_what_is_gone_or_forbidden_is_left_to_kopf(monkeypatch: pytest.MonkeyPat
 def test_kopf_still_asks_for_its_watches_where_they_are_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new kopf may do it elsewhere: then this has to move."""
     monkeypatch.setattr(watching, "continuous_watch", watching.continuous_watch)
-    watches.forgive()
-    assert watching.continuous_watch is watches._forgiving_watch  # noqa: SLF001 - what kopf calls
+    kopfs = watching.continuous_watch
+    watches.observe(kopf.OperatorSettings(), Heard())  # type: ignore[arg-type]
+    assert watching.continuous_watch is not kopfs
     assert "continuous_watch(" in inspect.getsource(watching.infinite_watch)
+
+
+LISTED = [
+    {"type": None, "object": {"name": "a"}},
+    {"type": None, "object": {"name": "b"}},
+    watching.Bookmark.LISTED,
+    {"type": "MODIFIED", "object": {"name": "a"}},
+]
+
+
+class Heard:
+    """What listings.py is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *what: self.told.append((name, *what))
+
+
+def observed(
+    *events: Any, plural: str = "jobs", stop_after: int | None = None
+) -> tuple[list[Any], list[Any]]:
+    """Return what kopf and what listings.py get of a stream."""
+    heard, settings = Heard(), kopf.OperatorSettings()
+
+    async def stream(**_: Any) -> AsyncIterator[Any]:
+        for event in events:
+            yield event
+
+    async def session() -> list[Any]:
+        found: list[Any] = []
+        resource = SimpleNamespace(group="batch", plural=plural)
+        watch = cast("Any", watching.continuous_watch)(resource=resource, namespace="web")
+        async for event in watch:
+            found.append(event)
+            if len(found) == stop_after:
+                await watch.aclose()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "continuous_watch", watching.continuous_watch)
+        patch.setattr(watches, "_continuous_watch", stream)
+        watches.observe(settings, heard)  # type: ignore[arg-type]
+        return asyncio.run(session()), heard.told
+
+
+def test_what_is_listed_is_not_handed_to_kopf() -> None:
+    """It would have a task and a memory for each. That the listing is over, and what changes, it is told."""
+    seen, told = observed(*LISTED)
+    assert seen == LISTED[2:]
+    assert told == [
+        ("begins", Kind.JOB, "web"),
+        ("shows", Kind.JOB, {"name": "a"}),
+        ("shows", Kind.JOB, {"name": "b"}),
+        ("ends", Kind.JOB, "web"),
+    ]
+
+
+def test_what_kopf_watches_for_itself_is_left_to_it() -> None:
+    """Namespaces and definitions."""
+    assert observed(*LISTED, plural="namespaces") == (LISTED, [])
+
+
+def test_a_stream_that_is_ended_leaves() -> None:
+    """Nobody waits for its listing."""
+    assert observed(*LISTED, stop_after=1)[1][-1] == ("leaves", Kind.JOB, "web")
