@@ -5,11 +5,10 @@ It takes no request: what the operator writes anyway is the test tone. `now` is 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
-What = TypeVar("What", bound=Hashable)
+What = TypeVar("What")
 
 
 class Late(NamedTuple, Generic[What]):

@@ -67,7 +67,7 @@ class Operator:
         self.watching = Watching(self.reconciler.store)
         cluster.wrote = self.watching.wrote
         self.listings = Listings(
-            self.listed, self.reconciler.has_picture, self.reconciler.sweeper.listed_again
+            self.shown, self.reconciler.has_picture, self.reconciler.sweeper.listed_again
         )
         self.campaign: Campaign | None = None
         if settings.leader_election:
@@ -106,24 +106,20 @@ class Operator:
         await self.cluster.close()
         await self.health.close()
 
-    def listed(self, kind: Kind, body: Body) -> None:
-        """Take an object that is listed, as `shown`."""
-        self.shown(kind, None, body)
+    def shown(self, kind: Kind, body: Body, type_: str | None = None) -> None:
+        """Take what a watch shows, or lists (which has no type).
 
-    def shown(self, kind: Kind, type_: str | None, body: Body) -> None:
-        """Take what a watch shows. What goes wrong is told once, with the resource, and tried again.
-
-        kopf would log it and leave it at that.
+        What goes wrong is told once, with the resource, and tried again: kopf would log it and leave it at that.
         """
         try:
             if kind is Kind.DEPLOYMENT:
-                self._take_deployment(type_, body)
+                self._take_deployment(body, type_)
             else:
-                self._take(kind, type_, body)
+                self._take(kind, body, type_)
         except Exception as error:  # noqa: BLE001 - one object must never stop the others
             self.reconciler.could_not_take(_concerned(kind, body), error)
 
-    def _take(self, kind: Kind, type_: str | None, body: Body) -> None:
+    def _take(self, kind: Kind, body: Body, type_: str | None) -> None:
         """Remember it, or that it is gone, and have the resource looked at where this is news."""
         store, key = self.reconciler.store, _concerned(kind, body)
         self.watching.saw(body)
@@ -135,7 +131,7 @@ class Operator:
                 return
         self.reconciler.wake(key)
 
-    def _take_deployment(self, type_: str | None, body: Body) -> None:
+    def _take_deployment(self, body: Body, type_: str | None) -> None:
         """Perhaps a rollout that jobs follow is complete."""
         templates = self.reconciler.templates
         concerned = templates.lost_deployment(body) if type_ == "DELETED" else templates.saw_deployment(body)
@@ -243,25 +239,25 @@ async def works(**_: Any) -> str:
 @kopf.on.event(*RESOURCE)
 async def saw_resource(event: kopf.RawEvent, **_: Any) -> None:
     """A CrontabberJob was made, changed or deleted."""
-    _operator().shown(Kind.RESOURCE, event["type"], event["object"])
+    _operator().shown(Kind.RESOURCE, event["object"], event["type"])
 
 
 @kopf.on.event(*JOBS)
 async def saw_job(event: kopf.RawEvent, **_: Any) -> None:
     """A Job of a CrontabberJob was made, changed or deleted."""
-    _operator().shown(Kind.JOB, event["type"], event["object"])
+    _operator().shown(Kind.JOB, event["object"], event["type"])
 
 
 @kopf.on.event(*CRONJOBS)
 async def saw_cronjob(event: kopf.RawEvent, **_: Any) -> None:
     """A CronJob of a CrontabberJob was made, changed or deleted."""
-    _operator().shown(Kind.CRONJOB, event["type"], event["object"])
+    _operator().shown(Kind.CRONJOB, event["object"], event["type"])
 
 
 @kopf.on.event(*DEPLOYMENTS)
 async def saw_deployment(event: kopf.RawEvent, **_: Any) -> None:
     """A Deployment was made, changed or deleted."""
-    _operator().shown(Kind.DEPLOYMENT, event["type"], event["object"])
+    _operator().shown(Kind.DEPLOYMENT, event["object"], event["type"])
 
 
 def _concerned(kind: Kind, body: Body) -> Key:

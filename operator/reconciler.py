@@ -104,13 +104,15 @@ class Reconciler:
         """Decide from now on, first of all what is known already; until then it is only remembered."""
         self._leads = True
         self.listeners.leading(True)
-        if self._has_picture:
-            self._taking_over = asyncio.create_task(self._take_over(), name="take-over")
+        self._begin_to_decide()
 
     def has_picture(self) -> None:
         """All that there is was listed: decide from now on, where this operator leads."""
         self._has_picture = True
-        if self._leads:
+        self._begin_to_decide()
+
+    def _begin_to_decide(self) -> None:
+        if self._leads and self._has_picture:
             self._taking_over = asyncio.create_task(self._take_over(), name="take-over")
 
     async def follow(self) -> None:

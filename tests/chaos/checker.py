@@ -404,7 +404,7 @@ class _Judge:
             )
         self.counts["slots"] += len(passed) - len(failed)
         self.counts["slots skipped"] += skipped
-        if old.claimed is not None and old.claimed == new.claimed:
+        if _is_progress(old, new):
             self.counts["slots recorded while their batch went on"] += len(passed)
 
     def _slot_claimed_before_edit(self, uid: str | None) -> datetime | None:
@@ -483,9 +483,7 @@ class _Judge:
         if fresh is None:
             self.break_(Clause.BOOKS, "the history was rewritten", revision)
             return
-        # A slot of a batch that goes on succeeded; the history gets an entry when all of it has ended.
-        has_progress = old.claimed is not None and old.claimed == new.claimed and new.cursor > old.cursor
-        errors = 0 if has_progress else old.errors
+        errors = 0 if _is_progress(old, new) else old.errors
         for entry in reversed(fresh):
             succeeded = entry["result"] == "Succeeded"
             errors = 0 if succeeded else errors + 1
@@ -729,6 +727,11 @@ def _read_job(resource: str, version: Version) -> _Job:
         through=parse_time(through) if through and found is not None and found[2] else slot,
         created_at=version.revision,
     )
+
+
+def _is_progress(old: _Books, new: _Books) -> bool:
+    """Tell whether slots of a batch that goes on were recorded; the history gets an entry when all of it has ended."""
+    return old.claimed is not None and old.claimed == new.claimed and new.cursor > old.cursor
 
 
 def _is_its_success(job: _Job, time: datetime) -> bool:

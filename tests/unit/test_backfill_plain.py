@@ -16,7 +16,7 @@ from tests.unit.backfill_scene import Scene, at, clock, failure, slots
 
 def plain(**fields: Any) -> Scene:
     """A plain job, hourly, made at 09:30."""
-    scene = Scene(**{key: value for key, value in {"frequency": "1h", **fields}.items() if value is not None})
+    scene = Scene(**{"frequency": "1h", **fields})
     assert scene.spec.is_plain
     return scene
 
@@ -499,7 +499,8 @@ def test_the_lever_is_not_moved_where_it_would_do_nothing(why: Any) -> None:
 )
 def test_a_slot_that_the_controller_can_not_fire_is_told_and_stays_told(now: str, told: bool) -> None:
     """Also where the next slot falls due meanwhile: each minute would otherwise take it back, and tell it again."""
-    scene = plain(frequency=None, schedule="* * * * *", fired="10:00")
+    scene = Scene(schedule="* * * * *", fired="10:00")
+    assert scene.spec.is_plain
     scene.status = Status(settled_through=at("10:00"), last_success_time=at("10:00"))
     scene.rest(now)
     caught_up = scene.status.condition(ConditionType.CAUGHT_UP)
