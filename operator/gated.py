@@ -38,7 +38,7 @@ def record(view: View, books: Status) -> tuple[Status, Decision | None]:
         if claim.uid not in view.seen.gone:
             return books, Decision(confirm_gone=claim.uid)
         return bookkeeping.record_vanished(view, books, claim), None
-    if _is_of_former_claim(run, claim):
+    if _comes_to_nothing(run, claim):
         return replace(books, ongoing=None), None
     if run.finished is None:
         return _record_progress(view, books, run, claim), None
@@ -62,12 +62,15 @@ def _record_ended(
     return _record_bad(view, books, run, finished, claim, evidence), None
 
 
-def _is_of_former_claim(run: Run, claim: Ongoing) -> bool:
-    """Tell whether a run was released for a claim before this one, which a mark or reset has dropped since.
+def _comes_to_nothing(run: Run, claim: Ongoing) -> bool:
+    """Tell whether a claimed run was not released for this claim, so that its outcome says nothing of the slot.
 
-    It seemed to wait as it was claimed: the Job as it is came later than the resource. Neither its outcome nor
-    what it was told is that of this claim.
+    A person released it, and its command was told nothing. Or it was released for a claim before this one,
+    which a mark or reset has dropped since, and seemed to wait as it was claimed: the Job as it is came later
+    than the resource.
     """
+    if run.by_hand:
+        return True
     return run.claimed is not None and claim.since is not None and run.claimed != claim.since
 
 
@@ -221,7 +224,8 @@ def _why_occupied(view: View) -> Hold | None:
         return Hold("Waiting", f"pod {view.seen.left_behind[0]} of a Job that is gone has not ended.")
     if running is None:
         return None
-    return upkeep.suspended_by_hand(running) or Hold("Waiting", f"Job {running.name} still runs.")
+    of_hand = " was started by hand, so it settles nothing, and" if running.by_hand else ""
+    return upkeep.suspended_by_hand(running) or Hold("Waiting", f"Job {running.name}{of_hand} still runs.")
 
 
 # --- Runs that wait -------------------------------------------------------------------------------------

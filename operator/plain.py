@@ -51,6 +51,7 @@ def _counts(view: View, books: Status, run: Run) -> bool:
     return (
         run.kind is RunKind.NATIVE
         and not run.attempt  # the operator released it while the job was gated, and recorded it
+        and not run.by_hand  # a person did so, in the operator's place
         and run.uid not in ignored
         and (run.released or not run.suspended)
         and run.slot > bookkeeping.cursor(view.job, books)
@@ -62,13 +63,13 @@ def _record_claimed(view: View, books: Status) -> tuple[Status, Decision | None]
     run = view.run(claim.uid) if claim is not None else None
     if claim is None:
         return books, None
-    if run is not None and not run.attempt:
+    if run is not None and not run.attempt and not run.by_hand:
         return _record_run(view, books, run, counted=claim.attempt - 1)
     if run is None and claim.uid in view.seen.gone and claim.uid not in view.seen.replaced:
         unseen = _unseen_success(view, books)
         if unseen is not None:
             return _record_unseen(view, books, unseen), None
-    # It vanished, or the operator released it while the job was gated.
+    # It vanished, or it was released while the job was gated.
     return gated.record(view, books)
 
 

@@ -73,6 +73,7 @@ def read_run(body: Body) -> Run | None:
     elif failed is not None:
         finished = _time(failed.get("lastTransitionTime")) or created
     suspended = bool(spec.get("suspend"))
+    released = not suspended or RUN_TIME in annotations or _was_released(spec, status)
     return Run(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -84,7 +85,11 @@ def read_run(body: Body) -> Run | None:
         template_hash=annotations.get(TEMPLATE_HASH) or "",
         created=created,
         suspended=suspended,
-        released=not suspended or RUN_TIME in annotations or _was_released(spec, status),
+        released=released,
+        by_hand=released
+        and kind is not RunKind.MANUAL
+        and RUN_TIME not in annotations
+        and _run_time(spec) == "",
         claimed=_time(annotations.get(CLAIMED)),
         started=_time(status.get("startTime")),
         finished=finished,
@@ -160,8 +165,13 @@ def _was_released(spec: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
     Who suspends Jobs again may restore their pod template too (Kueue does), so the release writes the run time
     on the Job as well. A template without the annotation was never gated: then a person suspended the Job.
     """
+    return _run_time(spec) != "" or bool(status.get("failed") or status.get("startTime"))
+
+
+def _run_time(spec: Mapping[str, Any]) -> str | None:
+    """Return the run time that pods are told: empty until the release; None: the job is not gated."""
     annotations = ((spec.get("template") or {}).get("metadata") or {}).get("annotations") or {}
-    return annotations.get(RUN_TIME) != "" or bool(status.get("failed") or status.get("startTime"))
+    return annotations.get(RUN_TIME)
 
 
 def _spec_has_other_writer(metadata: Mapping[str, Any]) -> bool:

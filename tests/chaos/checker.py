@@ -447,7 +447,7 @@ class _Judge:
 
     def _counts_now(self, job: _Job) -> bool:
         """Tell whether the outcome of a Job counts in this epoch."""
-        if job.manual:
+        if not job.is_counted:
             return False
         if job.gated:
             return job.claimed_at is not None and (
@@ -524,10 +524,9 @@ class _Judge:
             return
         if not job.gated:
             return
-        if job.released_at is not None and not job.by_hand:
-            # Who sees the books sooner than the Jobs can't know better. The claim must come to nothing.
-            self._vain_claims.add(job.uid)
-            self.counts["claims in vain"] += 1
+        if job.released_at is not None:
+            # Who sees the books sooner than the Jobs can't know better.
+            self._is_claimed_in_vain(job)
         slot = parse_time(claim["slot"])
         if slot != job.slot:
             self.break_(Clause.FENCE, f"claimed {self.describe(job.uid)} for slot {claim['slot']}", revision)
@@ -537,6 +536,11 @@ class _Judge:
             passed = grid_of(before["spec"]).between(new.cursor, slot)[:-1]
             if passed:
                 self.break_(Clause.ORDER, f"claimed slot {claim['slot']} before {_texts(passed)}", revision)
+
+    def _is_claimed_in_vain(self, job: _Job) -> None:
+        """Note that it was not released for its claim, which must come to nothing."""
+        self._vain_claims.add(job.uid)
+        self.counts["claims in vain"] += 1
 
     # --- Its Jobs -----------------------------------------------------------------------------------------
 
@@ -565,6 +569,8 @@ class _Judge:
             told = _template_annotations(body)
             self._annotated[job.uid] = told
             job.by_hand = job.gated and told.get(PREFIX + "run-time") == ""
+            if job.by_hand and _Books.of(self._body).claimed == job.uid:
+                self._is_claimed_in_vain(job)
             self._judge_start(job, revision)
         elif was_suspended and job.result is None and not _is_resumed_by_hand(body):
             self.break_(

@@ -216,6 +216,21 @@ def test_a_run_that_was_released_for_a_former_claim_does_not_count(ended: bool) 
     assert decision.discard == decision.release == ()
 
 
+@pytest.mark.parametrize("ended", [False, True], ids=["goes on", "has ended"])
+def test_a_claimed_run_that_a_person_started_settles_nothing(ended: bool) -> None:
+    """Its command was not told for which slot it ran; the slot runs once it has ended."""
+    scene = chain()
+    run = scene.claimed(scene.one_off("10:00"), released="11:30")
+    run = scene.change(run, claimed=None, by_hand=True, attempt=1, active=not ended)
+    if ended:
+        scene.succeeded(run, "11:30:10")
+    decision = scene.take("11:30:30")
+    assert (clock(scene.status.settled_through), scene.status.ongoing) == ("09:00", None)
+    assert (scene.status.error_count, scene.status.history) == (0, ())
+    assert [(clock(new.slot), new.attempt) for new in decision.create] == ([("10:00", 2)] if ended else [])
+    assert decision.discard == decision.release == ()
+
+
 def test_a_run_whose_release_does_not_say_for_which_claim_counts() -> None:
     """An operator of before released it."""
     scene = chain()

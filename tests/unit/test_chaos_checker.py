@@ -782,6 +782,29 @@ def test_run_started_by_hand_may_overlap() -> None:
     assert world.clauses() == set()
 
 
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_claimed_run_that_a_person_started_settles_nothing(is_recorded: bool) -> None:
+    """It was told nothing; its claim is dropped, and its slot runs again."""
+    world = World()
+    uid = world.create(1)
+    world.claim(uid, 1)
+    world.release(uid, 1, run_time="", last_success="")
+    world.run(uid, told=("", ""))
+    world.end(uid)
+    if is_recorded:
+        world.record(uid, 1)
+        assert Clause.SUCCEEDED in world.clauses()
+    else:
+        world.write(ongoing=None)
+        again = world.create(1, 2)
+        world.claim(again, 1)
+        world.release(again, 1)
+        world.run(again)
+        world.end(again)
+        world.record(again, 1)
+        assert world.clauses(until=1) == set()
+
+
 def test_evidence_is_read_as_it_was_written() -> None:
     """Also where the last line was cut off by a kill."""
     version = Version(7, "jobs", {"metadata": {"name": "x", "uid": "u"}}, deleted=True)

@@ -180,6 +180,22 @@ def test_whether_a_job_was_ever_released(body: dict[str, Any], suspended: bool, 
 
 
 @pytest.mark.parametrize(
+    ("body", "by_hand"),
+    [
+        (job(), False),
+        (job(spec__suspend=False), True),
+        (job(status={"startTime": "2026-06-03T10:00:02Z"}), True),  # and suspended again
+        (job(gated=False), False),
+        (job(spec__suspend=False, spec__template={"metadata": {"annotations": {RUN_TIME: "T"}}}), False),
+        (annotated(cronjob=True, run_time="2026-06-03T10:00"), False),
+    ],
+)
+def test_whether_a_person_released_a_job(body: dict[str, Any], by_hand: bool) -> None:
+    """Then nothing filled in its run time."""
+    assert read(body).by_hand is by_hand
+
+
+@pytest.mark.parametrize(
     ("status", "finished", "succeeded", "reason"),
     [
         ({}, None, False, ""),
