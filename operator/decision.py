@@ -71,6 +71,8 @@ class Decision:
     """Tell more about these first (did it vanish? how did its pods end?), then decide again."""
     confirm_gone: str | None = None
     """Ask the API server whether the claimed Job with this uid is really gone, then decide again."""
+    look_for_job: str | None = None
+    """Ask the API server whether it has a Job of this name, which no watch has shown, then decide again."""
     look_for_pods: bool = False
     """Ask the API server for pods that are left of Jobs that are gone, then decide again."""
     discard: tuple[Run, ...] = ()
@@ -87,6 +89,12 @@ class Decision:
     wake_at: datetime | None = None
     turn: datetime | None = None
     """The slot that has its turn, or waits for it: `seen.hold` was asked, and nothing but other runs holds it."""
+
+    @property
+    def asks(self) -> bool:
+        """There are questions, and with their answers it is to be decided again."""
+        questions = self.inspect, self.confirm_gone, self.look_for_job, self.look_for_pods
+        return any(questions)
 
 
 def next_of(now: datetime, *times: datetime | None) -> datetime | None:

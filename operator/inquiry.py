@@ -88,6 +88,7 @@ class Inquiry:
                 if run.uid in memory.inspected and memory.inspected[run.uid].ending == ending(run)
             },
             gone=frozenset(memory.gone),
+            absent=memory.absent,
             replaced=frozenset(memory.replaced),
             cannot_start={start.attempt[0]: start.found.message} if start and start.found else {},
             taken_names=frozenset(memory.taken_names),
@@ -237,7 +238,8 @@ class Inquiry:
             if any(run.uid == uid for run in self._store.runs(owner)):
                 return
             logger.warning(
-                "%s/%s: Job %s has lost its ownerReferences and is not taken for this resource's any more",
+                "%s/%s: Job %s has no owner of this resource any more (its CronJob was deleted, or the reference"
+                " removed), so its end is not waited for",
                 key.namespace,
                 key.name,
                 name,
@@ -245,6 +247,14 @@ class Inquiry:
         self._store.drop_job(key, uid)
         memory.gone.add(uid)
         memory.left_behind = None
+
+    async def look_for_job(self, owner: Owner, name: str, memory: Memory) -> None:
+        """Look for a Job that no watch has shown; it is seen from now on, or known to be absent."""
+        body = await self._find_job(owner.namespace, name)
+        if body is not None:
+            self._store.put_job(body, asked_for=Key.of(owner))
+        if all(run.name != name for run in self._store.runs(owner)):
+            memory.absent = name
 
     async def _find_job(self, namespace: str, name: str) -> Body | None:
         """Read a Job. Of a name that no object can have, written into a status by hand, there is none."""
@@ -308,11 +318,14 @@ class Inquiry:
     async def read_anew(self, key: Key) -> None:
         """Read a resource and all that was made for it, as if the watches had shown it just now."""
         await self._read_resource(key)
-        for body in await self._cluster.list_jobs(key.namespace, key.name):
-            self._store.put_job(body)
         known = self._store.resource(key)
-        if known is not None:
-            await self.fetch_cronjob(known.owner)
+        await self.read_runs(known.owner if known is not None else Owner(key.namespace, key.name, ""))
+
+    async def read_runs(self, owner: Owner) -> None:
+        """Read the CronJob of a resource and all its Jobs, as if the watches had shown them just now."""
+        await self.fetch_cronjob(owner)
+        for body in await self._cluster.list_jobs(owner.namespace, owner.name):
+            self._store.put_job(body)
 
     def _is_gone(self, key: Key, uid: str) -> None:
         logger.info("%s/%s: a deletion that was not reported is noticed", key.namespace, key.name)

@@ -177,6 +177,8 @@ async def _ask_all(client: Client, job: Job, seen: Observed, now: datetime) -> t
         if decision.confirm_gone is not None:
             # All Jobs were listed a moment ago.
             seen = replace(seen, gone=seen.gone | {decision.confirm_gone})
+        elif decision.look_for_job is not None:
+            seen = replace(seen, absent=decision.look_for_job)
         elif decision.inspect:
             known: dict[str, Evidence] = dict(seen.evidence)
             for run in decision.inspect:

@@ -113,6 +113,9 @@ class Memory:
     unread: bool = False
     """Something that a watch showed could not be taken."""
     gone: set[str] = field(default_factory=set)
+    absent: str | None = None
+    read_for: tuple[str, str] | None = None
+    """The id and name of the command for which all that runs was read anew."""
     replaced: set[str] = field(default_factory=set)
     taken_names: set[str] = field(default_factory=set)
     inspected: dict[str, Inspected] = field(default_factory=dict)

@@ -241,6 +241,8 @@ class Observed:
     """By the Job's uid."""
     gone: frozenset[str] = frozenset()
     """Uids of Jobs of which the API server itself said that they don't exist."""
+    absent: str | None = None
+    """The name of a Job that was looked for: the API server itself has none of this resource's."""
     replaced: frozenset[str] = frozenset()
     """Uids of Jobs that the operator deleted to have their slot run anew: not lost."""
     cannot_start: Mapping[str, str] = field(default_factory=dict)

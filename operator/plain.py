@@ -43,7 +43,11 @@ def _record_runs(view: View, books: Status) -> tuple[Status, Decision | None]:
         if question is not None or books.ongoing is not None:
             return books, question
     unseen = _unseen_success(view, books)
-    return (books if unseen is None else _record_unseen(view, books, unseen)), None
+    if unseen is None:
+        return books, None
+    if unseen.job != view.seen.absent:
+        return books, Decision(look_for_job=unseen.job)
+    return _record_unseen(view, books, unseen), None
 
 
 def _counts(view: View, books: Status, run: Run) -> bool:
@@ -145,7 +149,10 @@ def _new_failures(books: Status, run: Run, evidence: Evidence, count: int) -> li
 
 
 def _unseen_success(view: View, books: Status) -> HistoryEntry | None:
-    """Find a run that ended well and was gone before anybody looked: the CronJob itself remembers when."""
+    """Find a run that ended well and was gone before anybody looked: the CronJob itself remembers when.
+
+    Or the watch of Jobs may be behind that of CronJobs; who takes the answer has the Job looked for.
+    """
     live = view.seen.cronjob
     if live is None or live.last_successful is None or live.last_schedule is None:
         return None

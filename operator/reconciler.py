@@ -269,6 +269,7 @@ class Reconciler:
                 await self._tell_invalid(resource, resource.spec.sentences, now)
                 return
             job = resource.job()
+            await self._look_before_command(resource, job, memory)
             seen = await self.inquiry.look(resource, resource.spec, memory, now)
             self._tell_notes(resource, memory)
             step = commands.next_step(job, resource.annotations, seen, now)
@@ -290,11 +291,13 @@ class Reconciler:
         claim = resource.status.ongoing
         if decision.confirm_gone is not None and claim is not None:
             await self.inquiry.ask_about(resource.owner, claim.job, decision.confirm_gone, memory)
+        if decision.look_for_job is not None:
+            await self.inquiry.look_for_job(resource.owner, decision.look_for_job, memory)
         for run in decision.inspect:
             await self.inquiry.inspect(resource, run, memory)
         if decision.look_for_pods:
             await self.inquiry.look_for_pods(resource.owner, memory, self.clock())
-        return decision.confirm_gone is not None or bool(decision.inspect) or decision.look_for_pods
+        return decision.asks
 
     async def _carry_out(
         self, resource: Resource, job: Job, seen: Observed, memory: Memory, decision: Decision
@@ -386,6 +389,20 @@ class Reconciler:
         status = bookkeeping.invalid(resource.status, resource.generation, sentences, now)
         if status != resource.status:
             await self._write(resource, status)
+
+    async def _look_before_command(self, resource: Resource, job: Job, memory: Memory) -> None:
+        """Read what a mark or reset of a plain job is to disregard: the watches may be behind.
+
+        A run that ended before the command must not be taken for one that ended after it. (Runs of a gated job
+        are claimed, and the command drops the claim.)
+        """
+        record = commands.taken(job.status)
+        if record is None or record.name == commands.RUN_NOW or not job.spec.is_plain:
+            return
+        command = (record.id, record.name)
+        if memory.read_for != command:
+            await self.inquiry.read_runs(resource.owner)
+            memory.read_for = command
 
     async def _do_step(self, resource: Resource, spec: Spec, memory: Memory, step: commands.Step) -> None:
         owner = resource.owner

@@ -75,6 +75,7 @@ class SimulatedJob:
     decision: Decision = field(default_factory=Decision)
     """The newest one, with nothing left to do."""
     _gone: set[str] = field(default_factory=set)
+    _absent: str | None = None
     _replaced: set[str] = field(default_factory=set)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -91,6 +92,7 @@ class SimulatedJob:
             desired=self.desired,
             evidence={uid: self.evidence.get(uid, Evidence()) for uid in self.runs},
             gone=frozenset(self._gone),
+            absent=self._absent,
             replaced=frozenset(self._replaced),
             hold=self.hold,
         )
@@ -219,6 +221,9 @@ class SimulatedJob:
         changed = False
         if decision.confirm_gone is not None:
             self._gone.add(decision.confirm_gone)
+            return True
+        if decision.look_for_job is not None:
+            self._absent = decision.look_for_job
             return True
         for run in decision.discard:
             self._remove(run.uid)

@@ -123,6 +123,8 @@ class _Bench:
         owner = next((uid for uid in owners if uid in self.judges), None)
         if version.kind == "cronjobs" and owner is not None:
             self._cronjobs[version.uid] = owner
+            if version.deleted:
+                self.judges[owner].cronjob_deleted(version.uid)
         if version.kind == "jobs" and owner is not None:
             self.of_job[version.uid] = self.judges[owner]
         if version.kind == "jobs" and version.uid in self.of_job:
@@ -174,6 +176,14 @@ class _Job:
     ended_at: int | None = None
     failed_pods: int = 0
     deleted_at: int | None = None
+    owners: tuple[str, ...] = ()
+    is_doomed: bool = False
+    """The CronJob that made it is gone: the garbage collector is about to delete it."""
+
+    @property
+    def is_lost(self) -> bool:
+        """It is gone, or about to be whatever happens."""
+        return self.deleted_at is not None or self.is_doomed
 
     @property
     def is_batch(self) -> bool:
@@ -492,7 +502,7 @@ class _Judge:
             if succeeded:
                 true = any(job.result == "Complete" or self._has_good_slot(job) for job in named)
             elif entry["result"] == "Lost":
-                true = any(job.deleted_at is not None for job in named)
+                true = any(job.is_lost for job in named)
             else:
                 true = any(job.result == "Failed" or job.failed_pods for job in named)
             if not true:
@@ -511,7 +521,7 @@ class _Judge:
         job = self.jobs.get(uid)
         if uid in self._vain_claims:
             self._vain_claims.discard(uid)
-        elif job is not None and job.result is None and job.deleted_at is None:
+        elif job is not None and job.result is None and not job.is_lost:
             self.break_(
                 Clause.BOOKS, f"the claim of {self.describe(uid)} was dropped while it exists", revision
             )
@@ -543,6 +553,11 @@ class _Judge:
         self.counts["claims in vain"] += 1
 
     # --- Its Jobs -----------------------------------------------------------------------------------------
+
+    def cronjob_deleted(self, uid: str) -> None:
+        """Take that a CronJob of it is gone."""
+        for job in self.jobs.values():
+            job.is_doomed |= uid in job.owners
 
     def job_changed(self, version: Version) -> None:
         """Take the next version of one of its Jobs."""
@@ -692,8 +707,10 @@ class _Judge:
                 continue
             first, second = str(earlier.option("--run-time")), str(later.option("--run-time"))
             if parse_time(second) < parse_time(first):
-                self.break_(Clause.ORDER, f"slot {second} ran after slot {first}", job.released_at or 0)
-            if (
+                # A batch whose pod died begins anew with what it had not told, though that had succeeded in time.
+                if not (former.is_batch and good.get(second, earlier.started) < earlier.started):
+                    self.break_(Clause.ORDER, f"slot {second} ran after slot {first}", job.released_at or 0)
+            elif (
                 second != first
                 and good.get(first, later.started + 1) > later.started
                 and self._is_still_due(parse_time(first), job)
@@ -732,6 +749,7 @@ def _read_job(resource: str, version: Version) -> _Job:
         slot=slot,
         through=parse_time(through) if through and found is not None and found[2] else slot,
         created_at=version.revision,
+        owners=tuple(_owners(body)),
     )
 
 

@@ -78,6 +78,7 @@ class Scene:
         )
         self.evidence: dict[str, Evidence] = {}
         self.gone: set[str] = set()
+        self.absent: str | None = None
         self.replaced: set[str] = set()
         self.taken_names: set[str] = set()
         self.cannot_start: dict[str, str] = {}
@@ -104,6 +105,7 @@ class Scene:
             desired=self.desired,
             evidence=self.evidence,
             gone=frozenset(self.gone),
+            absent=self.absent,
             replaced=frozenset(self.replaced),
             taken_names=frozenset(self.taken_names),
             cannot_start=dict(self.cannot_start),
@@ -257,7 +259,9 @@ class Scene:
     def rest(self, now: str) -> Decision:
         """Write statuses until none is left to write: what is told at this time."""
         for _ in range(5):
-            if self.take(now).status is None:
+            decision = self.take(now)
+            self.absent = decision.look_for_job or self.absent
+            if decision.status is None and decision.look_for_job is None:
                 return self.decide(now)
         raise AssertionError("the status never comes to rest")
 

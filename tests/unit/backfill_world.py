@@ -628,6 +628,7 @@ class Operator:
             "cronjobs": deque(),
         }
         self.gone: set[str] = set()
+        self.absent: str | None = None
         self.replaced: set[str] = set()
         self.taken_names: set[str] = set()
         self.inspected: dict[str, tuple[tuple[int, bool], Evidence]] = {}
@@ -715,6 +716,7 @@ class Operator:
                 if run.uid in self.inspected and self.inspected[run.uid][0] == _ending(run)
             },
             gone=frozenset(self.gone),
+            absent=self.absent,
             replaced=frozenset(self.replaced),
             taken_names=frozenset(self.taken_names),
             progress=self.progress,
@@ -728,7 +730,9 @@ class Operator:
             self._ask_about(claim.job, decision.confirm_gone)
         for run in decision.inspect:
             self._inspect(run)
-        return decision.confirm_gone is not None or bool(decision.inspect)
+        if decision.look_for_job is not None:
+            self._look_for(decision.look_for_job)
+        return decision.asks
 
     def _carry_out(self, resource: Resource, spec: Spec, seen: Observed, decision: Decision) -> bool:
         cronjob, status = decision.cronjob, decision.status
@@ -847,6 +851,13 @@ class Operator:
                 return
         self.store.drop_job(KEY, uid)
         self.gone.add(uid)
+
+    def _look_for(self, name: str) -> None:
+        body = self.world.jobs.get(name)
+        if body is not None:
+            self.store.put_job(body, asked_for=KEY)
+        if all(run.name != name for run in self.store.runs(OWNER)):
+            self.absent = name
 
     def _inspect(self, run: Run) -> None:
         failures = tuple(

@@ -232,6 +232,21 @@ def test_a_success_that_nobody_saw_is_known_from_the_cronjob() -> None:
     assert len(scene.status.history) == 1
 
 
+def test_a_success_that_no_watch_has_shown_yet_is_looked_for() -> None:
+    """The watch of CronJobs may be ahead of that of Jobs: then the Job itself tells when it ran."""
+    scene = plain(fired="11:00")
+    scene.change_cronjob(last_successful=at("11:02"))
+    decision = scene.decide("11:02:01")
+    assert (decision.look_for_job, decision.status, decision.asks) == (
+        f"job-{int(at('11:00').timestamp()) // 60}",
+        None,
+        True,
+    )
+    scene.succeeded(scene.native("11:00", started=at("11:00:30")), "11:02")
+    scene.rest("11:02:02")
+    assert clock(scene.status.last_success_time) == "11:00:30"
+
+
 @pytest.mark.parametrize(
     "known",
     [

@@ -82,6 +82,7 @@ class World:
         name: str = "",
         native: bool = False,
         through: int | None = None,
+        owner: str = "the-uid",
     ) -> str:
         """Make a Job, with `through` one for several slots; return its uid."""
         number = int(slot(minutes).timestamp()) // 60
@@ -95,7 +96,7 @@ class World:
                 "uid": uid,
                 "creationTimestamp": text(slot(minutes)),
                 "annotations": {} if through is None else {"crontabber.dev/through": text(slot(through))},
-                "ownerReferences": [{"uid": "the-uid"}],
+                "ownerReferences": [{"uid": owner}],
             },
             "spec": {"suspend": suspend, "template": {"metadata": {}} if native else template},
             "status": {},
@@ -803,6 +804,41 @@ def test_claimed_run_that_a_person_started_settles_nothing(is_recorded: bool) ->
         world.end(again)
         world.record(again, 1)
         assert world.clauses(until=1) == set()
+
+
+def test_batch_that_a_person_suspends_and_resumes_begins_anew() -> None:
+    """Kubernetes gives its Job a new pod, which knows nothing of the former."""
+    world = World()
+    uid = world.batch(1, 3)
+    world.run_in_batch(uid, 1, 0)
+    world.run_in_batch(uid, 2, 1)
+    for suspend in (True, False):
+        world.jobs[uid]["spec"]["suspend"] = suspend
+        world.jobs[uid]["metadata"]["managedFields"] = [
+            {"manager": PERSON, "fieldsV1": {"f:spec": {"f:suspend": {}}}}
+        ]
+        world._add("jobs", world.jobs[uid])  # noqa: SLF001 - of this module
+    assert world.clauses() == set()
+    world.run_in_batch(uid, 1, 0)
+    assert world.clauses() == set()
+    other = World()
+    uid = other.batch(1, 3)
+    other.run_in_batch(uid, 2, 1)
+    other.run_in_batch(uid, 1, 0)
+    assert other.clauses() == {Clause.ORDER}
+
+
+def test_run_whose_cronjob_is_gone_is_as_good_as_lost() -> None:
+    """The garbage collector deletes it in a moment."""
+    world = World(backfill=None)
+    owner = {"metadata": {"name": "job", "uid": "c", "ownerReferences": [{"uid": "the-uid"}]}, "spec": {}}
+    world._add("cronjobs", owner)  # noqa: SLF001 - of this module
+    uid = world.create(1, suspend=False, native=True, owner="c")
+    world.claim(uid, 1)
+    lost = {"ongoing": None, "history": [world.entry(uid, "Lost")], "errorCount": 1}
+    world._add("cronjobs", owner, deleted=True)  # noqa: SLF001 - of this module
+    world.write(**lost)
+    assert world.clauses() == set()
 
 
 def test_evidence_is_read_as_it_was_written() -> None:

@@ -94,8 +94,10 @@ def _comes_to_rest(job: Job, seen: Observed, annotations: dict[str, str]) -> Non
     for _ in range(STEPS_MAX):
         commands.next_step(job, annotations, seen, NOW)
         decision = decide(job, seen, NOW)
-        if decision.confirm_gone is not None or decision.inspect:
-            seen = _answered(seen, decision.inspect, decision.confirm_gone)
+        if decision.asks:
+            seen = replace(
+                _answered(seen, decision.inspect, decision.confirm_gone), absent=decision.look_for_job
+            )
             continue
         if decision.status is None:
             return
