@@ -169,6 +169,8 @@ class CronJobSeen:
     suspended: bool
     last_schedule: datetime | None
     last_successful: datetime | None
+    written: datetime | None = None
+    """When the operator last made, replaced, suspended or resumed it, or moved what it fired last."""
     active: bool = False
     """The controller knows of a Job of it that has not ended."""
     starts_runs: bool = False

@@ -223,16 +223,18 @@ def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
     waiting_for: Hold | None = None
     told_at: datetime | None = None
     cannot_start: str | None = None
+    due: datetime | None = None
     if books.ongoing is None:
         books = bookkeeping.skip_late(view, books, view.now - FIRING_LAG)
         due = bookkeeping.head(view, books)
         late_at = bookkeeping.late_at(view, due + FIRING_LAG) if due is not None else None
-        cannot_start, told_at = _not_fired(view, due)
     else:
         run = view.run(books.ongoing.uid)
         if run is not None:
             waiting_for, cannot_start = upkeep.suspended_by_hand(run), upkeep.cannot_start(view, run)
     again, again_at = _fire_again(view, books)
+    if due is not None and again is None and again_at is None:
+        cannot_start, told_at = _not_fired(view, due)
     steps = Decision(
         discard=discard,
         release=upkeep.release_by_hand(view, books),
@@ -242,16 +244,16 @@ def next_steps(view: View, books: Status) -> tuple[Status, Situation, Decision]:
     return books, Situation(waiting_for=waiting_for, cannot_start=cannot_start), steps
 
 
-def _not_fired(view: View, due: datetime | None) -> tuple[str | None, datetime | None]:
+def _not_fired(view: View, due: datetime) -> tuple[str | None, datetime | None]:
     """Tell, after a while, that the controller has not made the Job of a slot, or say when that is to be told."""
     live = view.seen.cronjob
-    if due is None or live is None or view.spec.suspend or any(run.unfinished for run in view.seen.runs):
+    if live is None or view.spec.suspend or any(run.unfinished for run in view.seen.runs):
         return None, None
-    # The first that it could have fired and did not, however many have followed: it may have been made, or resumed,
-    # long after the slot that is due.
+    # The first that it could have fired and did not, however many have followed: it may have been made, resumed, or
+    # asked to fire again, long after the slot that is due.
     fired = upkeep.fired_until(live)
     first = view.spec.slots.next_after(fired) or due
-    told_at = max(min(first, due), fired) + NOT_FIRED
+    told_at = max(min(first, due), fired, live.written or fired) + NOT_FIRED
     if view.now < told_at:
         return None, told_at
     name = view.job.name

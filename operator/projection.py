@@ -8,7 +8,7 @@ not import kopf or kubernetes, or read a clock.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -138,6 +138,7 @@ def read_cronjob(body: Body, owner: Owner) -> CronJobSeen | None:
         suspended=bool(spec.get("suspend")),
         last_schedule=_time(status.get("lastScheduleTime")),
         last_successful=_time(status.get("lastSuccessfulTime")),
+        written=max(_written_at(metadata), default=None),
         active=bool(status.get("active")),
         starts_runs=not (template.get("spec") or {}).get("suspend"),
     )
@@ -181,6 +182,13 @@ def _spec_has_other_writer(metadata: Mapping[str, Any]) -> bool:
         and "f:spec" in (entry.get("fieldsV1") or {})
         for entry in metadata.get("managedFields") or []
     )
+
+
+def _written_at(metadata: Mapping[str, Any]) -> Iterator[datetime]:
+    for entry in metadata.get("managedFields") or []:
+        at = _time(entry.get("time"))
+        if entry.get("manager") == FIELD_MANAGER and at is not None:
+            yield at
 
 
 def _slots_of(cronjob_spec: Mapping[str, Any]) -> Slots | None:

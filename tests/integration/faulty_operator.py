@@ -4,7 +4,8 @@ OPERATOR_FAULT is `<point>:<before|after>[:<which>[:stop|raise|hang|block]]`: at
 kind the process kills itself, before the request is sent or after it was answered. With `stop` it only stops (SIGSTOP),
 as a process does whose machine was paused, and the test lets it go on when all is different; with `raise` something
 goes wrong that nobody expects; with `hang` the pass never goes on, with `block` nothing does. `none`: no fault. `deaf`:
-the watches are not heard; `clock`: nobody is woken by time; `ended`: nor is anything else, as the ticker has ended.
+the watches are not heard; `blind-to-jobs`, `blind-to-runs`: those of Jobs, or of CronJobs too, show nothing; `clock`:
+nobody is woken by time; `ended`: nor is anything else, as the ticker has ended.
 HEALTH_LASTS_SECONDS, HEALTH_ECHO_SECONDS, HEALTH_STUCK_SECONDS, HEALTH_TICKER_SECONDS: after so long a probe fails.
 OPERATOR_USURPS=on: it takes the Lease whoever holds it, and always believes that it leads.
 OPERATOR_FOLLOWED_AT_ONCE lowers the number of outputs that are followed at once.
@@ -20,12 +21,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-import crontabber_operator.handlers  # noqa: F401 - registers with kopf
 from crontabber_operator import following, health, reconciler, watching
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.election import Watch
 from crontabber_operator.elector import Elector
+from crontabber_operator.handlers import Operator
 from crontabber_operator.manifests import RUN_NOW
+from crontabber_operator.store import Kind
 from crontabber_operator.ticker import Ticker
 from crontabber_operator.watching import Watching
 
@@ -126,12 +128,24 @@ async def _for_ever(_: object) -> None:
     await asyncio.Event().wait()
 
 
+def _blind_to(*kinds: Kind) -> Callable[..., None]:
+    shown = Operator.shown
+
+    def shows(self: Operator, kind: Kind, body: Mapping[str, Any], type_: str | None = None) -> None:
+        if kind not in kinds:
+            shown(self, kind, body, type_)
+
+    return shows
+
+
 async def _ends(_: object) -> None:
     raise RuntimeError("the ticker has a fault")
 
 
 WHOLE: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "deaf": (Watching, "saw", _always),
+    "blind-to-jobs": (Operator, "shown", _blind_to(Kind.JOB)),
+    "blind-to-runs": (Operator, "shown", _blind_to(Kind.JOB, Kind.CRONJOB)),
     "clock": (Ticker, "run", _for_ever),
     "ended": (Ticker, "run", _ends),
 }

@@ -317,3 +317,34 @@ def test_native_slot_runs_and_is_recorded(bed: Testbed, fields: Body) -> None:
     assert status["history"][0]["result"] == "Succeeded"
     assert all(is_native(one) for one in bed.objects("jobs", job))
     assert status["lastSuccessTime"] >= status["history"][0]["slot"]
+
+
+@pytest.mark.side_by_side(waits_for_the_clock=True)
+def test_a_success_that_no_watch_shows_is_looked_up(own: OwnOperators) -> None:
+    """The CronJob tells of it sooner than the Job does, which alone knows when it began."""
+    bed = own.bed
+    own.start("blind-to-jobs")
+    slot = next_slot()
+    job = bed.job("job", schedule=hourly(slot))
+    bed.wait_ready(job)
+    bed.wait(lambda: now() >= slot, "the slot is due")
+    status = bed.wait_history(job, 1)
+    [run] = bed.objects("jobs", job)
+    assert status["history"][0]["started"] == run["status"]["startTime"]
+
+
+@pytest.mark.side_by_side(waits_for_the_clock=True)
+def test_a_run_that_ended_before_a_mark_is_not_taken_for_one_after_it(own: OwnOperators) -> None:
+    """Also where the watches have not shown it by then: what is marked as to run again does."""
+    bed = own.bed
+    own.start("blind-to-runs")
+    slot = next_slot()
+    job = bed.job("job", schedule=hourly(slot))
+    bed.wait_ready(job)
+    bed.wait(
+        lambda: (bed.get("cronjobs", job).get("status") or {}).get("lastSuccessfulTime"),
+        "the slot has run, and the controller knows that it succeeded",
+    )
+    assert "history" not in bed.resource(job)["status"] or not bed.resource(job)["status"]["history"]
+    bed.annotate(job, mark_success=before([slot]))
+    bed.wait(lambda: len(bed.runs(job)) == 2, "the slot runs again")

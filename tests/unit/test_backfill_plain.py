@@ -321,6 +321,13 @@ def test_of_several_missed_slots_the_newest_is_fired() -> None:
     scene.remove(run)
     scene.change_cronjob(last_schedule=at("12:00"))
     assert scene.rest("12:30").cronjob == MoveLastSchedule(to=at("11:59:59"), fires=at("12:00"))
+    scene.change_cronjob(last_schedule=at("11:59:59"), written=at("12:30"))
+    decision = scene.rest("12:30:01")
+    assert clock(decision.wake_at) == "12:30:30"
+    for now, told in (("12:30", False), ("12:30:01", False), ("12:30:31", True)):
+        caught_up = scene.told(now).condition(ConditionType.CAUGHT_UP)
+        assert caught_up is not None
+        assert (caught_up.reason == "CannotStart") is told
 
 
 def test_a_success_made_by_hand_is_remembered_after_its_job_is_pruned() -> None:

@@ -338,6 +338,17 @@ def test_a_cronjob_is_read_whole() -> None:
     assert seen.slots.next_after(at("10:00")) == at("10:07")
 
 
+def test_when_the_operator_last_wrote_a_cronjob() -> None:
+    """Its spec, or what it fired last; what others wrote later is theirs."""
+    fields = [
+        {"manager": "crontabber-operator", "time": "2026-06-03T09:30:00Z"},
+        {"manager": "crontabber-operator", "subresource": "status", "time": "2026-06-03T09:40:00Z"},
+        {"manager": "kube-controller-manager", "subresource": "status", "time": "2026-06-03T09:50:00Z"},
+    ]
+    assert cronjob(metadata__managedFields=fields).written == at("09:40")
+    assert cronjob(metadata__managedFields=[]).written is None
+
+
 @pytest.mark.parametrize(
     ("change", "former"),
     [
