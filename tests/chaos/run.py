@@ -213,6 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rate", type=float, default=0.12, help="faults for each request and event of a watch"
     )
     parser.add_argument("--only", default="", help="kinds of jobs, with commas between them")
+    parser.add_argument(
+        "--without-people", action="store_true", help="nobody edits, marks, deletes and so on"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the evidence in any case")
     parser.add_argument("--judge", type=Path, metavar="FOLDER", help="judge the evidence of a former run")
     given = parser.parse_args(arguments)
@@ -222,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(dict(verdict.counts), indent=1), *verdict.violations, sep="\n")
         return int(bool(verdict.violations))
     only = tuple(filter(None, given.only.split(",")))
-    plan = Plan(given.seed, given.minutes, given.copies, given.rate, only)
+    plan = Plan(given.seed, given.minutes, given.copies, given.rate, only, peopled=not given.without_people)
     folder = BUILD / given.seed
     outcome = carry_out(plan, folder)
     print(outcome.text())
