@@ -73,11 +73,11 @@ def next_step(job: Job, annotations: Mapping[str, str], seen: Observed, now: dat
     given = {name: annotations[PREFIX + name] for name in NAMES if PREFIX + name in annotations}
     if given:
         return _take(job, given, annotations, now)
-    record = taken(job.status)
+    record = next_taken(job.status)
     return None if record is None else _do(job, record, seen, record.time or now.replace(microsecond=0))
 
 
-def taken(status: Status) -> CommandRecord | None:
+def next_taken(status: Status) -> CommandRecord | None:
     """Return the command that is written down and to be done next."""
     return next((record for record in reversed(status.last_commands) if record.result == PENDING), None)
 

@@ -116,7 +116,8 @@ def _running_slots(job: Job, run: Run) -> Iterator[datetime]:
     """Yield the slots that a run settles when it succeeds."""
     settled = bookkeeping.cursor(job, job.status)
     slot: datetime | None = run.slot
-    while run.running and run.kind is not RunKind.MANUAL and slot is not None and slot <= run.through:
+    counts = run.running and run.kind is not RunKind.MANUAL and not run.by_hand
+    while counts and slot is not None and slot <= run.through:
         if slot > settled:
             yield slot
         slot = job.spec.slots.next_after(slot)

@@ -65,7 +65,7 @@ def _record_ended(
 def _comes_to_nothing(run: Run, claim: Ongoing) -> bool:
     """Tell whether a claimed run was not released for this claim, so that its outcome says nothing of the slot.
 
-    A person released it, and its command was told nothing. Or it was released for a claim before this one,
+    Somebody else released it, and its command was told nothing. Or it was released for a claim before this one,
     which a mark or reset has dropped since, and seemed to wait as it was claimed: the Job as it is came later
     than the resource.
     """
@@ -224,8 +224,7 @@ def _why_occupied(view: View) -> Hold | None:
         return Hold("Waiting", f"pod {view.seen.left_behind[0]} of a Job that is gone has not ended.")
     if running is None:
         return None
-    of_hand = " was started by hand, so it settles nothing, and" if running.by_hand else ""
-    return upkeep.suspended_by_hand(running) or Hold("Waiting", f"Job {running.name}{of_hand} still runs.")
+    return upkeep.suspended_by_hand(running) or upkeep.still_runs(running)
 
 
 # --- Runs that wait -------------------------------------------------------------------------------------

@@ -233,13 +233,14 @@ class Inquiry:
         """Ask the API server itself about a Job."""
         key = Key.of(owner)
         body = await self._find_job(owner.namespace, name)
+        if body is not None:
+            self._store.put_job(body, asked_for=key)  # perhaps a newer one, under the name
         if body is not None and body["metadata"]["uid"] == uid:
-            self._store.put_job(body, asked_for=key)
             if any(run.uid == uid for run in self._store.runs(owner)):
                 return
             logger.warning(
-                "%s/%s: Job %s has no owner of this resource any more (its CronJob was deleted, or the reference"
-                " removed), so its end is not waited for",
+                "%s/%s: Job %s is owned neither by this resource nor by its CronJob any more (which may have been"
+                " deleted), so its end is not waited for",
                 key.namespace,
                 key.name,
                 name,

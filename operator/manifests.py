@@ -400,10 +400,14 @@ def _environment(spec: Spec, given: list[Manifest]) -> list[Manifest]:
 
 def _finish_template(owner: Owner, spec: Spec, template: Manifest) -> Manifest:
     metadata = template.get("metadata") or {}
-    annotations = dict(metadata.get("annotations") or {})
+    ours = (SLOT, ATTEMPT, RUN_TIME, LAST_SUCCESS)
+    # A template that was copied from a Job brings them along, and a plain job's runs would seem to be gated ones.
+    annotations = {
+        key: value for key, value in (metadata.get("annotations") or {}).items() if key not in ours
+    }
     if spec.is_gated:
         # Empty until the release: the release patch tests for that, and an attempt can't be released twice.
-        annotations |= dict.fromkeys((SLOT, ATTEMPT, RUN_TIME, LAST_SUCCESS), "")
+        annotations |= dict.fromkeys(ours, "")
     pod: Manifest = {
         **template["spec"],
         "restartPolicy": "Never",

@@ -114,6 +114,7 @@ class Memory:
     """Something that a watch showed could not be taken."""
     gone: set[str] = field(default_factory=set)
     absent: str | None = None
+    """The name of a Job that was looked for in vain."""
     read_for: tuple[str, str] | None = None
     """The id and name of the command for which all that runs was read anew."""
     replaced: set[str] = field(default_factory=set)

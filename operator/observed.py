@@ -52,7 +52,7 @@ class Run:
     released: bool
     """It was released at some time, by the operator or by hand; such a Job is never touched again."""
     by_hand: bool = False
-    """A person released it before the operator did: its command was told neither slot nor last success."""
+    """A person, or Kueue, released it before the operator did: its command was told neither slot nor last success."""
     claimed: datetime | None = None
     """When it had been claimed, as its release says; None: by hand, or by an operator that did not say it yet."""
     started: datetime | None = None

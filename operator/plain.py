@@ -42,12 +42,7 @@ def _record_runs(view: View, books: Status) -> tuple[Status, Decision | None]:
         books, question = _record_run(view, books, run, counted=0)
         if question is not None or books.ongoing is not None:
             return books, question
-    unseen = _unseen_success(view, books)
-    if unseen is None:
-        return books, None
-    if unseen.job != view.seen.absent:
-        return books, Decision(look_for_job=unseen.job)
-    return _record_unseen(view, books, unseen), None
+    return _record_unseen(view, books) or (books, None)
 
 
 def _counts(view: View, books: Status, run: Run) -> bool:
@@ -70,9 +65,9 @@ def _record_claimed(view: View, books: Status) -> tuple[Status, Decision | None]
     if run is not None and not run.attempt and not run.by_hand:
         return _record_run(view, books, run, counted=claim.attempt - 1)
     if run is None and claim.uid in view.seen.gone and claim.uid not in view.seen.replaced:
-        unseen = _unseen_success(view, books)
-        if unseen is not None:
-            return _record_unseen(view, books, unseen), None
+        recorded = _record_unseen(view, books)
+        if recorded is not None:
+            return recorded
     # It vanished, or it was released while the job was gated.
     return gated.record(view, books)
 
@@ -149,10 +144,7 @@ def _new_failures(books: Status, run: Run, evidence: Evidence, count: int) -> li
 
 
 def _unseen_success(view: View, books: Status) -> HistoryEntry | None:
-    """Find a run that ended well and was gone before anybody looked: the CronJob itself remembers when.
-
-    Or the watch of Jobs may be behind that of CronJobs; who takes the answer has the Job looked for.
-    """
+    """Find a run that ended well and was gone before anybody looked: the CronJob itself remembers when."""
     live = view.seen.cronjob
     if live is None or live.last_successful is None or live.last_schedule is None:
         return None
@@ -166,21 +158,31 @@ def _unseen_success(view: View, books: Status) -> HistoryEntry | None:
         return None  # runs are one after the other: this was made by hand, or the lever was moved back
     if known is not None and live.last_successful <= known:
         return None
+    name = f"{view.job.name}-{int(slot.timestamp()) // 60}"
+    if any(run.name == name for run in view.seen.runs):
+        return None  # it is seen, and does not count; what ended well was another
     return HistoryEntry(
         slot=slot,
-        job=f"{view.job.name}-{int(slot.timestamp()) // 60}",
+        job=name,
         finished=live.last_successful,
         result=Result.SUCCEEDED,
         message="It ended unseen; the CronJob's lastSuccessfulTime tells of it.",
     )
 
 
-def _record_unseen(view: View, books: Status, entry: HistoryEntry) -> Status:
-    return replace(
+def _record_unseen(view: View, books: Status) -> tuple[Status, Decision | None] | None:
+    """Record an unseen success, once its Job was looked for: the watch of Jobs may be behind that of CronJobs."""
+    entry = _unseen_success(view, books)
+    if entry is None:
+        return None
+    if entry.job != view.seen.absent:
+        return books, Decision(look_for_job=entry.job)
+    books = replace(
         bookkeeping.record_success(view.job, books, entry, through=entry.slot),
         first_run_time=books.first_run_time or entry.slot,
         last_run_time=max(entry.slot, books.last_run_time or entry.slot),
     )
+    return books, None
 
 
 def _newest_success(view: View) -> datetime | None:

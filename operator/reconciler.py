@@ -396,7 +396,7 @@ class Reconciler:
         A run that ended before the command must not be taken for one that ended after it. (Runs of a gated job
         are claimed, and the command drops the claim.)
         """
-        record = commands.taken(job.status)
+        record = commands.next_taken(job.status)
         if record is None or record.name == commands.RUN_NOW or not job.spec.is_plain:
             return
         command = (record.id, record.name)
@@ -433,6 +433,7 @@ class Reconciler:
         claimed = status.ongoing.uid if status.ongoing is not None else None
         memory.gone = {uid for uid in memory.gone if uid == claimed}
         memory.replaced &= memory.gone
+        memory.absent = None
         memory.taken_names.clear()
         if memory.inspected:
             known = {run.uid for run in self.store.runs(resource.owner)}

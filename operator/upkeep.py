@@ -134,6 +134,17 @@ def suspended_by_hand(run: Run) -> Hold | None:
     return Hold("SuspendedByHand", f"Job {run.name} was suspended by hand; resume it or delete it.")
 
 
+def still_runs(run: Run) -> Hold:
+    """Tell that a run has to end first."""
+    if not run.by_hand:
+        return Hold("Waiting", f"Job {run.name} still runs.")
+    of_whom = f"Kueue's queue {run.queue}" if run.queue else "hand"
+    return Hold(
+        KUEUE if run.queue else "Waiting",
+        f"Job {run.name} was started by {of_whom}, not told its slot, and settles nothing; it still runs.",
+    )
+
+
 def started_by_kueue(run: Run) -> Hold | None:
     """Tell that a run that the operator should start is Kueue's to start, so it is left alone.
 

@@ -708,7 +708,8 @@ class _Judge:
             first, second = str(earlier.option("--run-time")), str(later.option("--run-time"))
             if parse_time(second) < parse_time(first):
                 # A batch whose pod died begins anew with what it had not told, though that had succeeded in time.
-                if not (former.is_batch and good.get(second, earlier.started) < earlier.started):
+                begins_anew = former.is_batch and (former is job or former.result != "Complete")
+                if not (begins_anew and good.get(second, earlier.started) < earlier.started):
                     self.break_(Clause.ORDER, f"slot {second} ran after slot {first}", job.released_at or 0)
             elif (
                 second != first

@@ -273,6 +273,20 @@ def test_nothing_is_claimed_while_a_released_run_is_unfinished(blocker: Any, rea
     assert caught_up.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("queue", "reason", "words"),
+    [("", "Waiting", "was started by hand"), ("batch", "ManagedByKueue", "Kueue's queue batch")],
+)
+def test_what_somebody_else_started_is_told(queue: str, reason: str, words: str) -> None:
+    """Its slot runs again after it, which would seem odd."""
+    scene = chain("10:00")
+    scene.one_off("11:00", released=True, suspended=False, by_hand=True, queue=queue, active=True)
+    caught_up = scene.told("11:30").condition(ConditionType.CAUGHT_UP)
+    assert caught_up is not None
+    assert caught_up.reason == reason
+    assert words in caught_up.message
+
+
 def test_what_kueue_would_start_is_neither_claimed_nor_released() -> None:
     """Kueue would stop it and start it anew without its run time; it is told, and no other Job is made for its slot."""
     scene = chain("10:00")

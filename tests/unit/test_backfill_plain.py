@@ -254,6 +254,7 @@ def test_a_success_that_no_watch_has_shown_yet_is_looked_for() -> None:
         "a run",
         "a run by hand",
         "disregarded",
+        "its Job does not count",
         "may be one that goes on",
         "the controller knows of one that goes on",
         "already settled",
@@ -274,6 +275,9 @@ def test_a_success_that_is_accounted_for_is_not_another_one(known: str) -> None:
         scene.succeeded(scene.manual("11:01", released=True), "11:02")
     elif known == "disregarded":
         scene.status = replace(scene.status, disregarded=Disregarded(successful_time=at("11:02")))
+    elif known == "its Job does not count":
+        scene.succeeded(scene.native("11:00"), "11:01")
+        scene.status = replace(scene.status, disregarded=Disregarded(jobs=tuple(scene.runs)))
     elif known == "the controller knows of one that goes on":
         scene.change_cronjob(active=True)
     elif known == "may be one that goes on":
@@ -281,7 +285,7 @@ def test_a_success_that_is_accounted_for_is_not_another_one(known: str) -> None:
     else:
         scene.status = replace(scene.status, settled_through=at("11:00"))
     before = scene.status.settled_through
-    scene.take("11:30")
+    assert scene.rest("11:30").look_for_job is None
     assert (scene.status.settled_through, scene.status.last_success_time) == (before, None)
 
 

@@ -95,8 +95,10 @@ def _comes_to_rest(job: Job, seen: Observed, annotations: dict[str, str]) -> Non
         commands.next_step(job, annotations, seen, NOW)
         decision = decide(job, seen, NOW)
         if decision.asks:
+            assert all(run.name != decision.look_for_job for run in seen.runs)
             seen = replace(
-                _answered(seen, decision.inspect, decision.confirm_gone), absent=decision.look_for_job
+                _answered(seen, decision.inspect, decision.confirm_gone),
+                absent=decision.look_for_job or seen.absent,
             )
             continue
         if decision.status is None:

@@ -1,10 +1,11 @@
-"""Reading how a run failed, where its log can't be read at once."""
+"""What is asked of the API server beside the watches: how a run failed, where its log can't be read at once; a Job."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from crontabber_operator.manifests import Owner
 from crontabber_operator.memory import Memory
 from crontabber_operator.models import Spec, Status
 from crontabber_operator.observed import Run, RunKind
-from crontabber_operator.store import Resource
+from crontabber_operator.store import Resource, Store
 
 SLOT = datetime(2026, 11, 24, 8, tzinfo=UTC)
 OWNER = Owner("shop", "report", "u")
@@ -85,6 +86,35 @@ def inspected(answers: Sequence[str | ApiError], *, reads_logs: bool = True) -> 
             errors += 1
         else:
             return memory.inspected["u1"].evidence.failures[0].value, errors
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_job_that_no_watch_has_shown_is_looked_for(exists: bool) -> None:
+    """It is seen from then on, or known to be absent."""
+    body = {
+        "metadata": {
+            "name": "report-1",
+            "uid": "u1",
+            "resourceVersion": "1",
+            "creationTimestamp": "2026-11-24T08:00:00Z",
+            "labels": {"crontabber.dev/job": "report"},
+            "annotations": {"crontabber.dev/slot": "2026-11-24T08:00:00Z"},
+            "ownerReferences": [{"kind": "CrontabberJob", "name": "report", "uid": OWNER.uid}],
+        },
+        "spec": {},
+    }
+
+    async def get_job(_namespace: str, _name: str) -> dict[str, Any]:
+        if not exists:
+            raise ApiError(404, "NotFound", "not there")
+        return body
+
+    store, memory = Store(), Memory()
+    cluster = SimpleNamespace(get_job=get_job)
+    inquiry = Inquiry(cluster, store, None, Listener())  # type: ignore[arg-type]
+    asyncio.run(inquiry.look_for_job(OWNER, "report-1", memory))
+    assert [run.name for run in store.runs(OWNER)] == (["report-1"] if exists else [])
+    assert memory.absent == (None if exists else "report-1")
 
 
 BLIP = ApiError(502, "BadGateway", "the kubelet is away")

@@ -175,6 +175,20 @@ def test_a_gated_job_waits_for_its_release() -> None:
     assert {f"crontabber.dev/{name}": "" for name in names}.items() <= annotations.items()
 
 
+@pytest.mark.parametrize(("fields", "told"), [({}, None), ({"backfill": True}, "")], ids=["plain", "gated"])
+def test_a_template_that_was_copied_from_a_job_brings_no_slot_along(
+    fields: dict[str, Any], told: str | None
+) -> None:
+    """A plain job's runs would seem to be gated ones that a person started."""
+    copied = {"crontabber.dev/run-time": "2026-06-03T10:00", "crontabber.dev/slot": "", "own": "kept"}
+    template = {
+        "metadata": {"annotations": copied},
+        "spec": {"containers": [{"name": "app", "image": "app"}]},
+    }
+    annotations = pod_template(made(template=template, **fields))["metadata"]["annotations"]
+    assert (annotations.get("crontabber.dev/run-time"), annotations["own"]) == (told, "kept")
+
+
 @pytest.mark.parametrize(
     ("fields", "seconds"),
     [
