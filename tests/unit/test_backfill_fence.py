@@ -202,26 +202,17 @@ def test_a_run_is_claimed_before_it_is_released() -> None:
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["goes on", "has ended"])
-def test_a_run_that_was_released_for_a_former_claim_does_not_count(ended: bool) -> None:
-    """It seemed to wait when it was claimed again after a mark, for the Jobs were seen later than the resource."""
+@pytest.mark.parametrize(
+    "change", [{"claimed": "09:58"}, {"claimed": None, "by_hand": True}], ids=["former claim", "by hand"]
+)
+def test_a_run_that_was_not_released_for_its_claim_does_not_count(change: Any, ended: bool) -> None:
+    """It seemed to wait when it was claimed again after a mark, for the Jobs were seen later than the resource.
+
+    Or a person started it, and its command was not told for which slot. The slot runs once it has ended.
+    """
     scene = chain()
     run = scene.claimed(scene.one_off("10:00"), released="11:30")
-    run = scene.change(run, claimed="09:58", active=not ended)
-    if ended:
-        scene.succeeded(run, "11:30:10")
-    decision = scene.take("11:30:30")
-    assert (clock(scene.status.settled_through), scene.status.ongoing) == ("09:00", None)
-    assert (scene.status.error_count, scene.status.history) == (0, ())
-    assert [(clock(new.slot), new.attempt) for new in decision.create] == ([("10:00", 2)] if ended else [])
-    assert decision.discard == decision.release == ()
-
-
-@pytest.mark.parametrize("ended", [False, True], ids=["goes on", "has ended"])
-def test_a_claimed_run_that_a_person_started_settles_nothing(ended: bool) -> None:
-    """Its command was not told for which slot it ran; the slot runs once it has ended."""
-    scene = chain()
-    run = scene.claimed(scene.one_off("10:00"), released="11:30")
-    run = scene.change(run, claimed=None, by_hand=True, attempt=1, active=not ended)
+    run = scene.change(run, **change, active=not ended)
     if ended:
         scene.succeeded(run, "11:30:10")
     decision = scene.take("11:30:30")

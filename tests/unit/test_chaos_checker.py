@@ -184,9 +184,9 @@ class World:
         }
         self.write(**{**told, "ongoing": None, "history": history, **status})
 
-    def slot(self, minutes: int) -> str:
+    def slot(self, minutes: int, attempt: int = 1) -> str:
         """Have a slot run as it should, from beginning to end."""
-        uid = self.create(minutes)
+        uid = self.create(minutes, attempt)
         self.claim(uid, minutes)
         self.release(uid, minutes)
         self.run(uid)
@@ -256,19 +256,9 @@ def test_what_is_right_is_found_right() -> None:
     world = World()
     world.slot(1)
     world.failed_attempt(2)
-    uid = world.create(2, 2)
-    world.claim(uid, 2)
-    world.release(uid, 2)
-    world.run(uid)
-    world.end(uid)
-    world.record(uid, 2)
+    world.slot(2, 2)
     world.mark(slot(1))
-    again = world.create(2, 3)
-    world.claim(again, 2)
-    world.release(again, 2)
-    world.run(again)
-    world.end(again)
-    world.record(again, 2)
+    world.slot(2, 3)
     by_hand = world.create(3, suspend=False, name="job-run-1234abcd")
     world.run(by_hand)
     evidence = Evidence(tuple(world.versions), tuple(world.runs), slot(2))
@@ -701,12 +691,7 @@ def test_status_edited_by_hand_begins_anew() -> None:
     world = World()
     world.slot(1)
     world.by_hand(settledThrough=text(slot(0)))
-    uid = world.create(1, 2)
-    world.claim(uid, 1)
-    world.release(uid, 1)
-    world.run(uid)
-    world.end(uid)
-    world.record(uid, 1)
+    world.slot(1, 2)
     assert world.clauses(until=1) == set()
 
 
@@ -797,12 +782,7 @@ def test_claimed_run_that_a_person_started_settles_nothing(is_recorded: bool) ->
         assert Clause.SUCCEEDED in world.clauses()
     else:
         world.write(ongoing=None)
-        again = world.create(1, 2)
-        world.claim(again, 1)
-        world.release(again, 1)
-        world.run(again)
-        world.end(again)
-        world.record(again, 1)
+        world.slot(1, 2)
         assert world.clauses(until=1) == set()
 
 
