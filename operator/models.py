@@ -466,6 +466,8 @@ class Spec:
             of_default = defaults.container if name == defaults.webapp else None
             webapp = dataclasses.replace(given, name=name, container=given.container or of_default)
         manage_py = defaults.manage_py if self.manage_py is None else self.manage_py
+        if (webapp, manage_py) == (self.webapp, self.manage_py):
+            return self
         return dataclasses.replace(self, webapp=webapp, manage_py=manage_py)
 
     @property

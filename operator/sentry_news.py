@@ -290,6 +290,8 @@ def before_recent(job: Job, runs: Iterable[Run], now: datetime) -> Job:
     claim = job.status.ongoing
     is_new = claim is not None and claim.since is not None and now - claim.since <= TOLD_AGAIN_FOR
     older = tuple(entry for entry in job.status.history if not _is_recent(entry, names, now))
+    if not is_new and len(older) == len(job.status.history):
+        return job
     return replace(job, status=replace(job.status, history=older, ongoing=None if is_new else claim))
 
 

@@ -140,7 +140,10 @@ class Store:
         if known is None:
             return None
         ours = owner.uid in known.owners
-        return replace(known.seen, ours=ours, former=known.seen.former and not ours)
+        former = known.seen.former and not ours
+        if (known.seen.ours, known.seen.former) == (ours, former):
+            return known.seen
+        return replace(known.seen, ours=ours, former=former)
 
     def version(self, kind: Kind, key: Key, uid: str) -> int:
         """Return the resourceVersion that is known of an object; 0 where it isn't known."""
