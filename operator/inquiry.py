@@ -6,6 +6,7 @@ Nothing is written or decided here.
 from __future__ import annotations
 
 import logging
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from crontabber_operator.manifests import Owner, command_container, native_name
 from crontabber_operator.memory import Batch, Inspected, LeftBehind, Memory, Start, ending
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import Evidence, Observed, Run, RunKind
+from crontabber_operator.pace import Pace
 from crontabber_operator.planning import Planner
 from crontabber_operator.pod_starts import LONGEST_WAIT, cannot_start, pod_refused
 from crontabber_operator.store import Key, Resource, Store
@@ -38,6 +40,8 @@ ENDED = ("Succeeded", "Failed")
 """The phases of a pod whose containers run no more."""
 CHECK_CLAIMED = timedelta(minutes=5)
 """So often a run that goes on is looked up: the watch may have missed its end."""
+STARTS_SHARE = 0.1
+"""At most this part of the time is spent asking why runs don't start: all Events of a namespace are read for it."""
 
 
 class PodsRead(NamedTuple):
@@ -61,6 +65,7 @@ class Inquiry:
         self._store = store
         self._planner = planner
         self._listener = listener
+        self._pace = Pace(STARTS_SHARE)
 
     async def look(self, resource: Resource, spec: Spec, memory: Memory, now: datetime) -> Observed:
         """Return all that a decision depends on beside the resource itself."""
@@ -149,16 +154,20 @@ class Inquiry:
             start = memory.start = Start(attempt, since)
         if timedelta() < start.look_at - now <= LONGEST_WAIT:  # a clock may be put back
             return
-        pods = await self._cluster.list_job_pods(resource.owner.namespace, run.uid)
-        if pods or run.active or run.suspended:
-            found = cannot_start(pods, now - start.since)
-        else:
-            found = pod_refused(run.uid, await self._events(resource.owner.namespace, run.uid))
+        with self._pace.turn() as may_ask:
+            if not may_ask:
+                memory.start = start.again(now, random.uniform(1.0, 1.5))  # noqa: S311 - is no secret
+                return
+            pods = await self._cluster.list_job_pods(resource.owner.namespace, run.uid)
+            if pods or run.active or run.suspended:
+                found = cannot_start(pods, now - start.since)
+            else:
+                found = pod_refused(run.uid, await self._events(resource.owner.namespace, run.uid))
         if found is not None and start.found is not None and found.why == start.found.why:
             found = start.found  # the kubelet words it differently each time
         elif found is not None and pods:
             self._listener.cannot_start(resource, run, pods, found)
-        memory.start = replace(start, looked_at=now, found=found)
+        memory.start = replace(start, looked_at=now, found=found, put_off=None)
 
     async def _check_progress(
         self, resource: Resource, runs: tuple[Run, ...], memory: Memory, now: datetime

@@ -5,7 +5,7 @@ Losing it in a restart changes nothing: it saves asking again, and no decision i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from crontabber_operator.batches import Progress
@@ -14,6 +14,8 @@ from crontabber_operator.pod_starts import CannotStart, look_at
 
 FIRST_LOOK = timedelta(seconds=1)
 LONGEST_LOOK = timedelta(minutes=1)
+SHORTEST_PUT_OFF = timedelta(seconds=1)
+LONGEST_PUT_OFF = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,18 @@ class Start:
     looked_at: datetime | None = None
     """When its pods were read."""
     found: CannotStart | None = None
+    put_off: datetime | None = None
+    """It was others' turn; it is tried again then."""
 
     @property
     def look_at(self) -> datetime:
         """When its pods are to be read, the first time or again."""
-        return look_at(self.since, self.looked_at)
+        return max(look_at(self.since, self.looked_at), self.put_off or self.since)
+
+    def again(self, now: datetime, spread: float) -> Start:
+        """Put the look off: a moment at first, longer where it is late already, times `spread`."""
+        late = now - look_at(self.since, self.looked_at)
+        return replace(self, put_off=now + spread * min(max(late / 2, SHORTEST_PUT_OFF), LONGEST_PUT_OFF))
 
 
 PROGRESS_EVERY = timedelta(seconds=2)

@@ -69,7 +69,7 @@ _GATED: Final = (
 )
 _NO_POD: Final = (
     "PodRefused",
-    "No pod was made for it. The Job's Events say why: a quota, a limit, a webhook, the Pod Security Standards.",
+    "No pod was made for it. The Job's Events say why (a quota, a webhook, Pod Security), or the controller is behind.",
 )
 _POD_NAME: Final = re.compile(r'^Error creating: (?:pods "[^"]*" is forbidden: )?')
 """The name is another each time."""
