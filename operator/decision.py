@@ -93,8 +93,11 @@ class Decision:
     @property
     def asks(self) -> bool:
         """There are questions, and with their answers it is to be decided again."""
-        questions = self.inspect, self.confirm_gone, self.look_for_job, self.look_for_pods
-        return any(questions)
+        names = (
+            self.confirm_gone,
+            self.look_for_job,
+        )  # an empty one, of a status written by hand, is a question, too
+        return bool(self.inspect) or self.look_for_pods or any(name is not None for name in names)
 
 
 def next_of(now: datetime, *times: datetime | None) -> datetime | None:

@@ -69,9 +69,8 @@ def _comes_to_nothing(run: Run, claim: Ongoing) -> bool:
     which a mark or reset has dropped since, and seemed to wait as it was claimed: the Job as it is came later
     than the resource.
     """
-    if run.by_hand:
-        return True
-    return run.claimed is not None and claim.since is not None and run.claimed != claim.since
+    is_of_former = run.claimed is not None and claim.since is not None and run.claimed != claim.since
+    return run.by_hand or is_of_former
 
 
 def _record_progress(view: View, books: Status, run: Run, claim: Ongoing) -> Status:

@@ -241,9 +241,7 @@ class Inquiry:
     async def ask_about(self, owner: Owner, name: str, uid: str, memory: Memory) -> None:
         """Ask the API server itself about a Job."""
         key = Key.of(owner)
-        body = await self._find_job(owner.namespace, name)
-        if body is not None:
-            self._store.put_job(body, asked_for=key)  # perhaps a newer one, under the name
+        body = await self._fetch_job(key, name)  # perhaps a newer one, under the name
         if body is not None and body["metadata"]["uid"] == uid:
             if any(run.uid == uid for run in self._store.runs(owner)):
                 return
@@ -260,11 +258,16 @@ class Inquiry:
 
     async def look_for_job(self, owner: Owner, name: str, memory: Memory) -> None:
         """Look for a Job that no watch has shown; it is seen from now on, or known to be absent."""
-        body = await self._find_job(owner.namespace, name)
-        if body is not None:
-            self._store.put_job(body, asked_for=Key.of(owner))
+        await self._fetch_job(Key.of(owner), name)
         if all(run.name != name for run in self._store.runs(owner)):
             memory.absent = name
+
+    async def _fetch_job(self, key: Key, name: str) -> Body | None:
+        """Ask for a Job, which may be another than was known under the name, and remember it."""
+        body = await self._find_job(key.namespace, name)
+        if body is not None:
+            self._store.put_job(body, asked_for=key)
+        return body
 
     async def _find_job(self, namespace: str, name: str) -> Body | None:
         """Read a Job. Of a name that no object can have, written into a status by hand, there is none."""
@@ -282,7 +285,7 @@ class Inquiry:
 
         Two watches show the CronJob and its Jobs; firing a slot that runs already would have it run twice.
         """
-        body = await self._find_job(owner.namespace, native_name(owner, slot))
+        body = await self._find_job(owner.namespace, native_name(owner.name, slot))
         if body is None:
             return False
         uid = body["metadata"]["uid"]
@@ -319,11 +322,9 @@ class Inquiry:
                 await self._read_job(key, run)
 
     async def _read_job(self, key: Key, run: Run) -> None:
-        body = await self._find_job(key.namespace, run.name)
+        body = await self._fetch_job(key, run.name)
         if body is None or body["metadata"]["uid"] != run.uid:
             self._store.drop_job(key, run.uid)
-        if body is not None:
-            self._store.put_job(body, asked_for=key)
 
     async def read_anew(self, key: Key) -> None:
         """Read a resource and all that was made for it, as if the watches had shown it just now."""

@@ -185,9 +185,9 @@ def cron_fields(spec: Spec) -> Manifest:
     return {"schedule": spec.schedule, "timeZone": spec.time_zone or "Etc/UTC"}
 
 
-def native_name(owner: Owner, slot: datetime) -> str:
+def native_name(cronjob: str, slot: datetime) -> str:
     """Return the name that the CronJob controller gives the Job of a slot."""
-    return f"{owner.name}-{int(slot.timestamp()) // 60}"
+    return f"{cronjob}-{int(slot.timestamp()) // 60}"
 
 
 def one_off_name(owner: Owner, run: NewRun) -> str:

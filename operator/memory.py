@@ -14,8 +14,6 @@ from crontabber_operator.pod_starts import CannotStart, look_at
 
 FIRST_LOOK = timedelta(seconds=1)
 LONGEST_LOOK = timedelta(minutes=1)
-SHORTEST_PUT_OFF = timedelta(seconds=1)
-LONGEST_PUT_OFF = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Start:
     def again(self, now: datetime, spread: float) -> Start:
         """Put the look off: a moment at first, longer where it is late already, times `spread`."""
         late = now - look_at(self.since, self.looked_at)
-        return replace(self, put_off=now + spread * min(max(late / 2, SHORTEST_PUT_OFF), LONGEST_PUT_OFF))
+        return replace(self, put_off=now + spread * _spaced(late / 2))
 
 
 PROGRESS_EVERY = timedelta(seconds=2)
@@ -106,8 +104,7 @@ class LeftBehind:
     @property
     def look_at(self) -> datetime:
         """When they are to be looked for again: soon at first, then ever less often."""
-        waited = (self.looked_at - self.since) / 4
-        return self.looked_at + min(max(waited, FIRST_LOOK), LONGEST_LOOK)
+        return self.looked_at + _spaced((self.looked_at - self.since) / 4)
 
 
 @dataclass(slots=True)
@@ -153,3 +150,8 @@ class Memory:
 def ending(run: Run) -> tuple[int, bool]:
     """What evidence about a run depends on."""
     return run.failed_pods, run.finished is not None
+
+
+def _spaced(waited: timedelta) -> timedelta:
+    """Return how long to wait until the next look: soon at first, then ever less often."""
+    return min(max(waited, FIRST_LOOK), LONGEST_LOOK)

@@ -7,6 +7,7 @@ so. This takes a given part of the time at most, whoever asks. Decides nothing.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -18,20 +19,18 @@ class Pace:
         """`share`: the part of the time that is spent waiting for answers, above 0 and at most 1; `clock`: seconds."""
         self._rest = 1 / share - 1
         self._clock = clock
-        self._is_busy = False
-        self._rests_until = 0.0
+        self._free_at = 0.0
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
         """Yield whether it is one's turn to ask; what is done within is taken for asking."""
         began = self._clock()
-        if self._is_busy or began < self._rests_until:
+        if began < self._free_at:
             yield False
             return
-        self._is_busy = True
+        self._free_at = math.inf
         try:
             yield True
         finally:
-            self._is_busy = False
             ended = self._clock()
-            self._rests_until = ended + self._rest * (ended - began)
+            self._free_at = ended + self._rest * (ended - began)

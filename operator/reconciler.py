@@ -397,7 +397,7 @@ class Reconciler:
         are claimed, and the command drops the claim.)
         """
         record = commands.next_taken(job.status)
-        if record is None or record.name == commands.RUN_NOW or not job.spec.is_plain:
+        if record is None or record.name not in commands.MOVE_CURSOR or not job.spec.is_plain:
             return
         command = (record.id, record.name)
         if memory.read_for != command:

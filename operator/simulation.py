@@ -23,6 +23,7 @@ from crontabber_operator.decision import (
     Release,
     RemoveFormer,
 )
+from crontabber_operator.manifests import native_name
 from crontabber_operator.models import Status
 from crontabber_operator.observed import (
     Attempt,
@@ -186,7 +187,7 @@ class SimulatedJob:
         deadline = spec.starting_deadline_seconds
         if spec.is_plain and deadline is not None and slot < now - timedelta(seconds=deadline):
             return []
-        name = f"{self.job.name}-{int(slot.timestamp()) // 60}"
+        name = native_name(self.job.name, slot)
         if any(run.name == name for run in self.runs.values()):
             return []
         run = self._add(name, RunKind.NATIVE, NewRun(slot, slot, 0), now, suspended=spec.is_gated)

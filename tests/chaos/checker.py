@@ -536,7 +536,7 @@ class _Judge:
             return
         if job.released_at is not None:
             # Who sees the books sooner than the Jobs can't know better.
-            self._is_claimed_in_vain(job)
+            self._note_vain_claim(job)
         slot = parse_time(claim["slot"])
         if slot != job.slot:
             self.break_(Clause.FENCE, f"claimed {self.describe(job.uid)} for slot {claim['slot']}", revision)
@@ -547,7 +547,7 @@ class _Judge:
             if passed:
                 self.break_(Clause.ORDER, f"claimed slot {claim['slot']} before {_texts(passed)}", revision)
 
-    def _is_claimed_in_vain(self, job: _Job) -> None:
+    def _note_vain_claim(self, job: _Job) -> None:
         """Note that it was not released for its claim, which must come to nothing."""
         self._vain_claims.add(job.uid)
         self.counts["claims in vain"] += 1
@@ -585,7 +585,7 @@ class _Judge:
             self._annotated[job.uid] = told
             job.by_hand = job.gated and told.get(PREFIX + "run-time") == ""
             if job.by_hand and _Books.of(self._body).claimed == job.uid:
-                self._is_claimed_in_vain(job)
+                self._note_vain_claim(job)
             self._judge_start(job, revision)
         elif was_suspended and job.result is None and not _is_resumed_by_hand(body):
             self.break_(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -304,13 +305,19 @@ def hourly(slot: datetime) -> str:
     return f"{slot.minute} * * * *"
 
 
+def due_soon(bed: Testbed, **fields: Any) -> tuple[str, datetime]:
+    """Make a job with a slot that falls due soon; return its name and the slot."""
+    slot = next_slot()
+    job = bed.job("job", schedule=hourly(slot), **fields)
+    bed.wait_ready(job)
+    return job, slot
+
+
 @pytest.mark.side_by_side(waits_for_the_clock=True)
 @pytest.mark.parametrize("fields", [{}, {"passLastSuccess": True}], ids=["plain", "gated"])
 def test_native_slot_runs_and_is_recorded(bed: Testbed, fields: Body) -> None:
     """With nothing missed the CronJob controller's own Job runs the slot, and nobody makes another."""
-    slot = next_slot()
-    job = bed.job("job", schedule=hourly(slot), **fields)
-    bed.wait_ready(job)
+    job, slot = due_soon(bed, **fields)
     bed.wait(lambda: now() >= slot, "the slot is due")
     status = bed.wait_history(job, 1)
     assert status["history"][0]["slot"] == written(slot)
@@ -324,9 +331,7 @@ def test_a_success_that_no_watch_shows_is_looked_up(own: OwnOperators) -> None:
     """The CronJob tells of it sooner than the Job does, which alone knows when it began."""
     bed = own.bed
     own.start("blind-to-jobs")
-    slot = next_slot()
-    job = bed.job("job", schedule=hourly(slot))
-    bed.wait_ready(job)
+    job, slot = due_soon(bed)
     bed.wait(lambda: now() >= slot, "the slot is due")
     status = bed.wait_history(job, 1)
     [run] = bed.objects("jobs", job)
@@ -338,13 +343,11 @@ def test_a_run_that_ended_before_a_mark_is_not_taken_for_one_after_it(own: OwnOp
     """Also where the watches have not shown it by then: what is marked as to run again does."""
     bed = own.bed
     own.start("blind-to-runs")
-    slot = next_slot()
-    job = bed.job("job", schedule=hourly(slot))
-    bed.wait_ready(job)
+    job, slot = due_soon(bed)
     bed.wait(
         lambda: (bed.get("cronjobs", job).get("status") or {}).get("lastSuccessfulTime"),
         "the slot has run, and the controller knows that it succeeded",
     )
-    assert "history" not in bed.resource(job)["status"] or not bed.resource(job)["status"]["history"]
+    assert not bed.resource(job)["status"].get("history")
     bed.annotate(job, mark_success=before([slot]))
     bed.wait(lambda: len(bed.runs(job)) == 2, "the slot runs again")

@@ -304,7 +304,7 @@ class World:
             if status_lost:
                 return
             status["lastScheduleTime"] = format_time(slot)
-            active = [native_name(OWNER, slot)]
+            active = [native_name(OWNER.name, slot)]
         status["active"] = [{"name": name} for name in active]
         if status != cronjob["status"]:
             self._put_cronjob({**cronjob, "metadata": {**cronjob["metadata"]}, "status": status})
@@ -326,7 +326,7 @@ class World:
         return newest if newest > after and not late else None
 
     def _fire(self, cronjob: Manifest, slot: datetime) -> bool:
-        name = native_name(OWNER, slot)
+        name = native_name(OWNER.name, slot)
         if name in self.jobs:
             return _controlled(self.jobs[name])
         self.create_job(self._from_cronjob(cronjob, name, {SCHEDULED: format_time(slot)}))
@@ -924,7 +924,7 @@ class Operator:
         return version != resource.resource_version
 
     def _has_fired(self, slot: datetime, former: Run | None) -> bool:
-        body = self.world.jobs.get(native_name(OWNER, slot))
+        body = self.world.jobs.get(native_name(OWNER.name, slot))
         if body is None or (former is not None and body["metadata"]["uid"] == former.uid):
             return False
         self.store.put_job(body, asked_for=KEY)

@@ -10,7 +10,7 @@ import pytest
 
 from crontabber_operator import batches
 from crontabber_operator.backfill import decide
-from crontabber_operator.decision import RemoveFormer
+from crontabber_operator.decision import Decision, RemoveFormer
 from crontabber_operator.models import ConditionType, HistoryEntry, Result, State, Status
 from crontabber_operator.observed import Evidence, Hold, RunKind, Unavailable
 from tests.unit.backfill_scene import NAME, Scene, at, clock, failure, slots
@@ -220,6 +220,12 @@ def test_a_run_that_was_not_released_for_its_claim_does_not_count(change: Any, e
     assert (scene.status.error_count, scene.status.history) == (0, ())
     assert [(clock(new.slot), new.attempt) for new in decision.create] == ([("10:00", 2)] if ended else [])
     assert decision.discard == decision.release == ()
+
+
+def test_a_claim_of_no_uid_is_asked_about_as_well() -> None:
+    """Only a hand can have written it."""
+    assert Decision(confirm_gone="").asks
+    assert not Decision().asks
 
 
 def test_a_run_whose_release_does_not_say_for_which_claim_counts() -> None:

@@ -325,6 +325,12 @@ def test_of_several_missed_slots_the_newest_is_fired() -> None:
     scene.remove(run)
     scene.change_cronjob(last_schedule=at("12:00"))
     assert scene.rest("12:30").cronjob == MoveLastSchedule(to=at("11:59:59"), fires=at("12:00"))
+
+
+def test_a_late_slot_that_is_being_fired_is_not_told_as_one_that_can_not_start() -> None:
+    """Neither while the lever is to be moved nor right after it."""
+    scene = plain(fired="12:00")
+    assert scene.rest("12:30").cronjob == MoveLastSchedule(to=at("11:59:59"), fires=at("12:00"))
     scene.change_cronjob(last_schedule=at("11:59:59"), written=at("12:30"))
     decision = scene.rest("12:30:01")
     assert clock(decision.wake_at) == "12:30:30"

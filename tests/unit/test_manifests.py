@@ -409,7 +409,7 @@ def test_a_name_fits_into_a_jobs_however_often_a_slot_fails(attempt: int) -> Non
 
 def test_a_one_off_never_takes_a_name_of_the_controllers() -> None:
     """A foreign Job of the name that it wants would hold it up."""
-    assert one_off_name(OWNER, NEW).startswith(native_name(OWNER, NEW.slot) + "-")
+    assert one_off_name(OWNER, NEW).startswith(native_name(OWNER.name, NEW.slot) + "-")
 
 
 def test_a_run_now_is_one_attempt_at_once() -> None:
