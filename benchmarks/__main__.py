@@ -98,10 +98,9 @@ def _storm(stand: Stand, quick: bool) -> list[Result]:
 
 def _size(folder: Path, quick: bool) -> Result:
     with standing("none", folder) as stand:
-        sizes = [50, 100] if quick else [2000, 5000, 10_000]
-        results = [size.grown(stand, sizes, 3 if quick else 30)]
-        results.append(size.edited(stand, sizes[-1]))
-        return joined(results)
+        if quick:
+            return size.grown(stand, [50, 100], idle_seconds=3, edit_at=100)
+        return size.grown(stand, [2000, 5000, 10_000, 20_000, 50_000], idle_seconds=30, edit_at=10_000)
 
 
 def _batch(folder: Path, quick: bool) -> Result:

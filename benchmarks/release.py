@@ -73,7 +73,7 @@ def storm(stand: Stand, count: int) -> Result:
     names = [f"job-{number}" for number in range(count)]
     stand.create(path, (resource(name, schedule=schedule, passLastSuccess=True) for name in names))
     stand.wait(lambda: _count(stand, namespace, "cronjobs") == count, "all CronJobs are made")
-    due = next_minute() + timedelta(minutes=1 + count // 300)
+    due = next_minute() + timedelta(minutes=1 + count // 1500)
     stand.patch((f"{path}/{name}" for name in names), {"spec": {"schedule": f"{due.minute} * * * *"}})
     # Every resource and its CronJob are to have taken the edit, or its writes would be a part of the storm.
     stand.wait(
@@ -160,7 +160,7 @@ def _cronjobs(stand: Stand, count: int) -> list[float]:
             for name in names
         ),
     )
-    due = next_minute() + timedelta(minutes=count // 1500)
+    due = next_minute() + timedelta(minutes=count // 2500)
     stand.patch((f"{path}/{name}" for name in names), {"spec": {"schedule": f"{due.minute} * * * *"}})
     watch = JobWatch(stand.api, namespace)
     stand.wait(lambda: _done(watch) == count, "the plain CronJobs' Jobs are done")

@@ -17,6 +17,8 @@ from benchmarks.stand import Stand, resource, resources_path
 from tests.integration.chart_release import free_ports
 
 GATED_SHARE = 10
+ASK_SECONDS = 1.0
+"""How often the operator is asked for its metrics, which of 10,000 resources take it most of a second."""
 _COUNT = re.compile(r"^crontabber_reconcile_duration_seconds_count(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
@@ -30,9 +32,10 @@ def passes(port: int) -> int:
     return int(float(found[1])) if found else 0
 
 
-def grown(stand: Stand, sizes: list[int], idle_seconds: float) -> Result:
-    """Measure at each of these sizes, growing from one to the next."""
+def grown(stand: Stand, sizes: list[int], idle_seconds: float, edit_at: int) -> Result:
+    """Measure at each of these sizes, growing from one to the next; at one of them edit all."""
     namespace = stand.namespace("size")
+    figures: dict[str, Any] = {}
     path = resources_path(namespace)
     rows: list[dict[str, Any]] = []
     made = 0
@@ -62,7 +65,11 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float) -> Result:
         (port,) = free_ports(1)
         operator = stand.start_operator(CRONTABBER_METRICS=f"127.0.0.1:{port}")
         process = psutil.Process(operator.pid)
-        restarted = stand.wait(partial(_were_looked_at, port, size), "all were looked at after the restart")
+        restarted = stand.wait(
+            partial(_were_looked_at, port, size),
+            "all were looked at after the restart",
+            every_seconds=ASK_SECONDS,
+        )
         peak = _peak_bytes(operator.pid)
         time.sleep(3)
         before, at = process.cpu_times(), time.monotonic()
@@ -101,6 +108,10 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float) -> Result:
             Line(f"{size} resources: idle CPU", f"{100 * cpu:.2f} %", target="≤ 2 % of a core"),
         ]
         made = size
+        if size == edit_at:
+            edit = _edited(stand, namespace, size)
+            lines += edit.lines
+            figures |= edit.figures
     plots = {}
     if len(rows) > 1:
         plots["size"] = plot(
@@ -112,12 +123,11 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float) -> Result:
                 "peak RSS, 10 MB": [(row["resources"], row["peak_rss_mb"] / 10) for row in rows],
             },
         )
-    return Result(lines, {"size": rows}, plots)
+    return Result(lines, {"size": rows, **figures}, plots)
 
 
-def edited(stand: Stand, size: int) -> Result:
-    """Edit all resources of the namespace of `grown`: what a mass edit costs in writes."""
-    namespace = "bench-size"
+def _edited(stand: Stand, namespace: str, size: int) -> Result:
+    """Edit all of them: what a mass edit costs in writes."""
     path = resources_path(namespace)
     _, position = stand.writes(0, namespace)
     began = time.monotonic()

@@ -92,8 +92,9 @@ class Stand:
     operators: list[OperatorProcess] = field(default_factory=list)
 
     def start_operator(self, **environment: str) -> OperatorProcess:
-        """Start an operator for all namespaces."""
+        """Start an operator for all namespaces; its modules are compiled once, as in its image."""
         log = self.folder / f"operator-{len(self.operators) + 1}.log"
+        environment.setdefault("PYTHONDONTWRITEBYTECODE", "")
         operator = OperatorProcess.start(
             self.cluster.kubeconfig, log, namespaces=["bench-*"], environment=environment
         )
@@ -147,15 +148,21 @@ class Stand:
             if not following:
                 return found
 
-    def wait(self, holds: Callable[[], object], what: str, timeout_seconds: float = 900) -> float:
-        """Wait until something holds; return the seconds that it took."""
+    def wait(
+        self,
+        holds: Callable[[], object],
+        what: str,
+        timeout_seconds: float = 900,
+        every_seconds: float = POLL_SECONDS,
+    ) -> float:
+        """Wait until something holds, which is asked so often; return the seconds that it took."""
         began = time.monotonic()
         while not holds():
             waited = time.monotonic() - began
             if waited > timeout_seconds or any(not one.runs for one in self.operators[-1:]):
                 log = self.operators[-1].log_tail() if self.operators else ""
                 raise TimeoutError(f"waited {waited:.0f} s in vain until {what}\n{log}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(every_seconds)
         return time.monotonic() - began
 
     def writes(self, position: int, namespace: str) -> tuple[list[str], int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import kopf
 
+from crontabber_operator import collector
 from crontabber_operator.campaign import Campaign
 from crontabber_operator.cluster import Cluster
 from crontabber_operator.elector import place_of
@@ -186,6 +187,7 @@ def _operator() -> Operator:
 async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     """Log in, and tell kopf to leave the users' resources alone: no finalizers, annotations or Events of its own."""
     global _running  # noqa: PLW0603 - kopf gives handlers copies of its memo, one for each object
+    collector.spare()
     settings.posting.enabled = False
     settings.networking.error_backoffs = BACKOFFS_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS
