@@ -1,4 +1,4 @@
-"""Measure, print the table, and keep figures and plots: `python -m benchmarks [--quick] [--only NAME]`."""
+"""Measure, print the table, and keep figures and plots: `python -m benchmarks [--quick] [--only NAME] [--profile]`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
-from benchmarks import batch, release, size
+from benchmarks import batch, flame, release, size
 from benchmarks.figures import Result, table
 from benchmarks.stand import ROOT, Stand, standing
 from devcluster import LocalImage
@@ -24,11 +25,28 @@ from devcluster import LocalImage
 RESULTS = ROOT / "docs" / "performance"
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What is asked of a part."""
+
+    folder: Path
+    """For its logs."""
+    quick: bool
+    """With small numbers."""
+    profile: bool
+    """Sample what the operators do."""
+
+
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers: only to see that it works")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="only this part; repeatable")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="keep flame graphs of the operator, too, which slows it down a little",
+    )
     parser.add_argument("--out", type=Path, help="keep figures and plots here (docs/performance)")
     options = parser.parse_args()
     results = []
@@ -36,7 +54,10 @@ def main() -> None:
         for name in options.only or PARTS:
             began, load = time.monotonic(), os.getloadavg()[0]
             print(f"{name} …", file=sys.stderr, flush=True)
-            result = PARTS[name](Path(folder) / name, options.quick)
+            ask = Ask(Path(folder) / name, options.quick, options.profile)
+            result = PARTS[name](ask)
+            if ask.profile:
+                result.plots |= profiles(ask.folder, name)
             result.figures["load_before"] = round(load, 1)
             results.append((name, result))
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
@@ -47,6 +68,14 @@ def main() -> None:
     print(table([line for _, result in results for line in result.lines]))
     print()
     print(machine())
+
+
+def profiles(folder: Path, part: str) -> dict[str, str]:
+    """Draw where the time of a part's last operator went."""
+    *_, last = sorted(folder.glob("*.folded"), key=lambda path: path.stat().st_mtime)
+    title = f"{part}: the operator's time"
+    ours = {path.name for path in (ROOT / "operator").glob("*.py")}
+    return {f"{part}-profile": flame.draw(title, last.read_text(encoding="utf-8").splitlines(), ours)}
 
 
 def keep(folder: Path, name: str, result: Result) -> None:
@@ -74,11 +103,11 @@ def machine() -> str:
     )
 
 
-def _instant(measure: Callable[[Stand, bool], list[Result]]) -> Callable[[Path, bool], Result]:
-    def run(folder: Path, quick: bool) -> Result:
-        with standing("instant", folder) as stand:
+def _instant(measure: Callable[[Stand, bool], list[Result]]) -> Callable[[Ask], Result]:
+    def run(ask: Ask) -> Result:
+        with standing("instant", ask.folder, is_profiled=ask.profile) as stand:
             stand.start_operator()
-            return joined(measure(stand, quick))
+            return joined(measure(stand, ask.quick))
 
     return run
 
@@ -96,18 +125,18 @@ def _storm(stand: Stand, quick: bool) -> list[Result]:
     return [release.storm(stand, count) for count in ([20] if quick else [1000, 5000])]
 
 
-def _size(folder: Path, quick: bool) -> Result:
-    with standing("none", folder) as stand:
-        if quick:
+def _size(ask: Ask) -> Result:
+    with standing("none", ask.folder, is_profiled=ask.profile) as stand:
+        if ask.quick:
             return size.grown(stand, [50, 100], idle_seconds=3, edit_at=100)
         return size.grown(stand, [2000, 5000, 10_000, 20_000, 50_000], idle_seconds=30, edit_at=10_000)
 
 
-def _batch(folder: Path, quick: bool) -> Result:
+def _batch(ask: Ask) -> Result:
     images = {"webapp": LocalImage.of(ROOT / "webapp")}
-    with standing("process", folder, images) as stand:
+    with standing("process", ask.folder, images, is_profiled=ask.profile) as stand:
         stand.start_operator()
-        return batch.compared(stand, *((10, 2, 1) if quick else (720, 20, 2)))
+        return batch.compared(stand, *((10, 2, 1) if ask.quick else (720, 20, 2)))
 
 
 def joined(results: list[Result]) -> Result:
@@ -120,7 +149,7 @@ def joined(results: list[Result]) -> Result:
     return whole
 
 
-PARTS: dict[str, Callable[[Path, bool], Result]] = {
+PARTS: dict[str, Callable[[Ask], Result]] = {
     "release": _instant(_release),
     "storm": _instant(_storm),
     "batch": _batch,

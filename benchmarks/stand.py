@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +30,8 @@ Body = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 AT_ONCE = 12
 POLL_SECONDS = 0.2
+SAMPLES_A_SECOND = 50
+PROFILER_ENDS_WITHIN_SECONDS = 60
 PREFIX = "crontabber.dev/"
 
 
@@ -89,7 +93,9 @@ class Stand:
     cluster: Cluster
     api: Api
     folder: Path
+    is_profiled: bool = False
     operators: list[OperatorProcess] = field(default_factory=list)
+    profilers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start_operator(self, **environment: str) -> OperatorProcess:
         """Start an operator for all namespaces; its modules are compiled once, as in its image."""
@@ -99,6 +105,8 @@ class Stand:
             self.cluster.kubeconfig, log, namespaces=["bench-*"], environment=environment
         )
         self.operators.append(operator)
+        if self.is_profiled:
+            self.profilers.append(_profiler(operator.pid, self.folder / f"{log.stem}.folded"))
         return operator
 
     def namespace(self, name: str) -> str:
@@ -206,15 +214,30 @@ def resource(name: str, **spec: Any) -> Body:
     }
 
 
+def _profiler(pid: int, folded: Path) -> subprocess.Popen[bytes]:
+    """Sample the stacks of a process into a file, until it ends."""
+    program = Path(sys.executable).with_name("py-spy")
+    flags = ("--pid", str(pid), "--format", "raw", "--function", "--rate", str(SAMPLES_A_SECOND))
+    return subprocess.Popen(
+        [program, "record", *flags, "--duration", "unlimited", "--output", folded],
+        stdout=subprocess.DEVNULL,
+        stderr=folded.with_suffix(".err").open("wb"),
+    )
+
+
 @contextlib.contextmanager
-def standing(kind: str, folder: Path, images: dict[str, LocalImage] | None = None) -> Iterator[Stand]:
-    """Start a cluster with this kind of node; ends it and the operators."""
+def standing(
+    kind: str, folder: Path, images: dict[str, LocalImage] | None = None, *, is_profiled: bool = False
+) -> Iterator[Stand]:
+    """Start a cluster with this kind of node; ends it and the operators, whose stacks may be sampled."""
     folder.mkdir(parents=True, exist_ok=True)
     with Cluster.start(f"bench-{os.getpid()}-{kind}", node=kind, images=images or {}, audit=True) as cluster:
         apply_crd(cluster)
-        stand = Stand(cluster, Api(cluster.kubeconfig), folder)
+        stand = Stand(cluster, Api(cluster.kubeconfig), folder, is_profiled)
         try:
             yield stand
         finally:
             for operator in stand.operators:
                 operator.kill()
+            for profiler in stand.profilers:
+                profiler.wait(PROFILER_ENDS_WITHIN_SECONDS)
