@@ -62,11 +62,7 @@ def _finish(view: View, books: Status, situation: Situation, steps: Decision) ->
     if problem is not None:
         situation = replace(situation, not_ready=(problem.reason, problem.message), stalled=problem.stalled)
     told, told_at = view, None
-    if (
-        view.newest is not None
-        and view.now - view.newest < REPORT_LAG
-        and books.ongoing == view.job.status.ongoing
-    ):
+    if view.newest is not None and _can_wait(view, books, view.newest):
         told, told_at = view.before_newest(), view.newest + REPORT_LAG
     status = bookkeeping.report(told, books, situation, now=view.now)
     cronjob, cronjob_at = steps.cronjob, None
@@ -81,6 +77,19 @@ def _finish(view: View, books: Status, situation: Situation, steps: Decision) ->
         prune=prune,
         wake_at=next_of(view.now, steps.wake_at, view.upcoming, told_at, cronjob_at, prune_at),
     )
+
+
+def _can_wait(view: View, books: Status, newest: datetime) -> bool:
+    """Tell whether nobody needs to be told of the newest slot just now: the claim, or its outcome, comes soon.
+
+    What was told already, or is settled, stays so.
+    """
+    before = view.job.status
+    count = bookkeeping.missed(view, before)
+    is_told = count > 0 and before.missed == count
+    is_settled = newest <= bookkeeping.cursor(view.job, books)
+    is_fresh = view.now - newest < REPORT_LAG and books.ongoing == before.ongoing
+    return is_fresh and not is_told and not is_settled
 
 
 def _to_write(view: View, status: Status) -> Status | None:

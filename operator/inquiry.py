@@ -303,18 +303,11 @@ class Inquiry:
         """
         owner = resource.owner
         key = Key.of(owner)
-        try:
-            body = await self._cluster.get_resource(owner)
-        except ApiError as error:
-            if not error.not_found:
-                raise
-            self._is_gone(key, owner.uid)
-            return
-        if body["metadata"]["uid"] != owner.uid:
-            self._is_gone(key, owner.uid)
-        self._store.put_resource(body)
+        await self._read_resource(key)
         after = self._store.resource(key)
-        if after is not None and after.version == resource.version:
+        if after is None or after.owner.uid != owner.uid:
+            return
+        if after.version == resource.version:
             message = f"a write was refused although nothing else changed: {refused.message}"
             raise ApiError(0, "Refused", message) from refused
         for run in self._store.runs(owner):
@@ -338,19 +331,19 @@ class Inquiry:
         for body in await self._cluster.list_jobs(owner.namespace, owner.name):
             self._store.put_job(body)
 
-    def _is_gone(self, key: Key, uid: str) -> None:
-        logger.info("%s/%s: a deletion that was not reported is noticed", key.namespace, key.name)
-        self._store.drop_resource(key, uid)
-
     async def _read_resource(self, key: Key) -> None:
+        known = self._store.resource(key)
+        body: Body | None = None
         try:
-            self._store.put_resource(await self._cluster.get_resource(Owner(key.namespace, key.name, "")))
+            body = await self._cluster.get_resource(Owner(key.namespace, key.name, ""))
         except ApiError as error:
             if not error.not_found:
                 raise
-            known = self._store.resource(key)
-            if known is not None:
-                self._is_gone(key, known.owner.uid)
+        if known is not None and (body is None or body["metadata"]["uid"] != known.owner.uid):
+            logger.info("%s/%s: a deletion that was not reported is noticed", key.namespace, key.name)
+            self._store.drop_resource(key, known.owner.uid)
+        if body is not None:
+            self._store.put_resource(body)
 
     async def inspect(self, resource: Resource, run: Run, memory: Memory) -> None:
         """Find out how the attempts of a run ended.

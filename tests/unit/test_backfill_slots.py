@@ -14,6 +14,7 @@ from tests.unit.backfill_scene import Scene, at, clock, slots
 
 GATED: dict[str, Any] = {"frequency": "1h", "passLastSuccess": True}
 BACKFILL: dict[str, Any] = {"frequency": "1h", "backfill": True}
+PLAIN: dict[str, Any] = {"frequency": "1h"}
 
 
 def without_natives(scene: Scene) -> Scene:
@@ -361,6 +362,31 @@ def test_a_slot_is_told_as_missed_a_moment_after_it_fell_due(now: str, missed: i
     assert scene.status.missed == missed
     if not missed:
         assert decision.wake_at == at("10:00") + timedelta(milliseconds=800)
+
+
+@pytest.mark.parametrize("fields", [BACKFILL, GATED, PLAIN], ids=["backfill", "gated", "plain"])
+@pytest.mark.parametrize("ends", ["10:00:00.5", "10:00:03"], ids=["at once", "later"])
+def test_a_run_is_told_twice_as_it_begins_and_as_it_ends(fields: dict[str, Any], ends: str) -> None:
+    """What was told once stays told: `kubectl get` must not flicker, and each write has its price."""
+    scene = Scene(**fields)
+    scene.rest("09:59")
+    run = scene.native("10:00", active=True)
+    told = []
+    for now in sorted(
+        {"10:00:00.1", "10:00:00.2", "10:00:00.4", ends, "10:00:00.6", "10:00:00.9", "10:00:05"}
+    ):
+        if now == ends:
+            scene.succeeded(run, now)
+        decision = scene.take(now)
+        if decision.status is not None:
+            told.append(
+                (scene.status.missed, clock(scene.status.next_run_time), scene.status.ongoing is not None)
+            )
+        if decision.release:
+            claim = scene.status.ongoing
+            assert claim is not None
+            scene.change(run, suspended=False, released=True, claimed=claim.since, started=now)
+    assert told == [(1, "11:00", True), (0, "11:00", False)]
 
 
 def test_an_idle_job_wakes_for_its_next_slot_only() -> None:
