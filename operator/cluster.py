@@ -26,7 +26,7 @@ from crontabber_operator.models import GROUP, PLURAL, VERSION
 from crontabber_operator.projection import FIELD_MANAGER
 from crontabber_operator.refusals import without_values
 from crontabber_operator.server_clock import ServerClock
-from crontabber_operator.store import Kind
+from crontabber_operator.store import PLACES, Kind
 from crontabber_operator.times import format_time
 
 Body = dict[str, Any]
@@ -385,13 +385,14 @@ class Cluster:
 
     async def list_uids(self, kind: Kind, namespace: str) -> set[str]:
         """List the uids of all objects of a kind that are watched in a namespace."""
-        api = f"{GROUP}/{VERSION}" if kind is Kind.RESOURCE else "batch/v1"
+        group, version, plural = PLACES[kind]
+        api = f"{group}/{version}"
         query = {"limit": str(PAGE_SIZE)}
         if kind is not Kind.RESOURCE:
             query["labelSelector"] = JOB_LABEL
         uids: set[str] = set()
         while True:
-            path = f"{_path(api, namespace, kind)}?{urlencode(query)}"
+            path = f"{_path(api, namespace, plural)}?{urlencode(query)}"
             page = await self._request("GET", path, accept=METADATA_ONLY)
             uids |= {one["metadata"]["uid"] for one in page.get("items") or []}
             following = page["metadata"].get("continue")

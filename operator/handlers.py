@@ -24,7 +24,7 @@ from crontabber_operator.following import Following
 from crontabber_operator.health import Health
 from crontabber_operator.listings import Listings
 from crontabber_operator.manifests import JOB_LABEL
-from crontabber_operator.models import GROUP, PLURAL, VERSION
+from crontabber_operator.models import GROUP
 from crontabber_operator.onlookers import Onlookers
 from crontabber_operator.presence import guard_watch, may_list_namespaces, not_watched, wait_until_served
 from crontabber_operator.projection import owner_name
@@ -32,19 +32,13 @@ from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.reporting import Reporting
 from crontabber_operator.server_clock import keep
 from crontabber_operator.settings import Settings
-from crontabber_operator.store import Key, Kind
+from crontabber_operator.store import PLACES, Key, Kind
 from crontabber_operator.watches import observe
 from crontabber_operator.watching import Watching
 
 logger = logging.getLogger(__name__)
 
 Body = Mapping[str, Any]
-
-RESOURCE = (GROUP, VERSION, PLURAL)
-JOBS = ("batch", "v1", "jobs")
-CRONJOBS = ("batch", "v1", "cronjobs")
-DEPLOYMENTS = ("apps", "v1", "deployments")
-
 
 BACKOFFS_SECONDS = (1, 1, 2, 3, *[5] * 10)
 """While the API server can't be reached: kopf's own waits grow to 21 s, so late its return would be noticed."""
@@ -143,7 +137,7 @@ class Operator:
         return self.reconciler.seems_wrong() + self.watching.seems_wrong()
 
     def _unready(self) -> str:
-        missing = not_watched((RESOURCE, JOBS, CRONJOBS, DEPLOYMENTS))
+        missing = not_watched(PLACES.values())
         if missing:
             return f"not watched yet: {', '.join(missing)}"
         elector = self.campaign.elector if self.campaign is not None else None
@@ -194,8 +188,8 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event seen, at INFO
     settings.persistence.finalizer = f"{GROUP}/unused"
     settings.persistence.diffbase_storage = NoDiffs()
-    for kind in (JOBS, CRONJOBS):
-        settings.watching.label_selectors[kind] = JOB_LABEL
+    for kind in (Kind.JOB, Kind.CRONJOB):
+        settings.watching.label_selectors[PLACES[kind]] = JOB_LABEL
     # kopf has --liveness of its own; there, ours are served only where they are asked for.
     ours = (
         memo
@@ -238,25 +232,25 @@ async def works(**_: Any) -> str:
     return "ok"
 
 
-@kopf.on.event(*RESOURCE)
+@kopf.on.event(*PLACES[Kind.RESOURCE])
 async def saw_resource(event: kopf.RawEvent, **_: Any) -> None:
     """A CrontabberJob was made, changed or deleted."""
     _operator().shown(Kind.RESOURCE, event["object"], event["type"])
 
 
-@kopf.on.event(*JOBS)
+@kopf.on.event(*PLACES[Kind.JOB])
 async def saw_job(event: kopf.RawEvent, **_: Any) -> None:
     """A Job of a CrontabberJob was made, changed or deleted."""
     _operator().shown(Kind.JOB, event["object"], event["type"])
 
 
-@kopf.on.event(*CRONJOBS)
+@kopf.on.event(*PLACES[Kind.CRONJOB])
 async def saw_cronjob(event: kopf.RawEvent, **_: Any) -> None:
     """A CronJob of a CrontabberJob was made, changed or deleted."""
     _operator().shown(Kind.CRONJOB, event["object"], event["type"])
 
 
-@kopf.on.event(*DEPLOYMENTS)
+@kopf.on.event(*PLACES[Kind.DEPLOYMENT])
 async def saw_deployment(event: kopf.RawEvent, **_: Any) -> None:
     """A Deployment was made, changed or deleted."""
     _operator().shown(Kind.DEPLOYMENT, event["object"], event["type"])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from crontabber_operator import commands
 from crontabber_operator.admission import occupies
 from crontabber_operator.manifests import PREFIX, Owner
-from crontabber_operator.models import InvalidSpec, Spec, Status
+from crontabber_operator.models import GROUP, PLURAL, VERSION, InvalidSpec, Spec, Status
 from crontabber_operator.observed import CronJobSeen, Job, Run
 from crontabber_operator.projection import owner_name, read_cronjob, read_run, resource_version
 from crontabber_operator.times import parse_time
@@ -29,10 +29,19 @@ REMEMBERED_DELETIONS = 20_000
 class Kind(StrEnum):
     """What is watched."""
 
-    RESOURCE = "crontabberjobs"
+    RESOURCE = PLURAL
     CRONJOB = "cronjobs"
     JOB = "jobs"
     DEPLOYMENT = "deployments"
+
+
+PLACES = {
+    Kind.RESOURCE: (GROUP, VERSION, PLURAL),
+    Kind.JOB: ("batch", "v1", Kind.JOB),
+    Kind.CRONJOB: ("batch", "v1", Kind.CRONJOB),
+    Kind.DEPLOYMENT: ("apps", "v1", Kind.DEPLOYMENT),
+}
+"""Group, version and plural of what is watched."""
 
 
 class Key(NamedTuple):

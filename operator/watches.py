@@ -21,8 +21,7 @@ import kopf
 from kopf._cogs.clients import errors, watching
 
 from crontabber_operator.listings import Listings
-from crontabber_operator.models import GROUP, PLURAL
-from crontabber_operator.store import Kind
+from crontabber_operator.store import PLACES
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +32,7 @@ EXPIRED = 410
 PAGE_SIZE = 500
 AT_ONCE = 50
 """Of what is listed so many objects are taken before anything else has its turn."""
-KINDS = {
-    (GROUP, PLURAL): Kind.RESOURCE,
-    ("batch", "cronjobs"): Kind.CRONJOB,
-    ("batch", "jobs"): Kind.JOB,
-    ("apps", "deployments"): Kind.DEPLOYMENT,
-}
+KINDS = {(group, plural): kind for kind, (group, _, plural) in PLACES.items()}
 
 _continuous_watch = watching.continuous_watch
 
