@@ -544,8 +544,19 @@ class World:
         ):
             raise Broken(f"the last success moved back from {old.last_success_time}")
         self._check_cursor(old, new)
+        self._check_missed(old, new)
         if new.ongoing is not None and (old.ongoing is None or old.ongoing.uid != new.ongoing.uid):
             self._check_claim(new)
+
+    def _check_missed(self, old: Status, new: Status) -> None:
+        """Where nothing was settled or edited, time only adds: what was told of a slot once, rightly, stays told."""
+        assert self.acting is not None
+        same = all(
+            getattr(old, name) == getattr(new, name) for name in ("settled_through", "observed_generation")
+        )
+        due = self.spec.slots.count(self.cursor, self.now) if self.cursor < self.now else 0
+        if same and not self.acting.skew and new.missed < old.missed <= due:
+            raise Broken(f"{old.missed} slots were told as missed, and then {new.missed}")
 
     def _check_history(self, old: Status, new: Status, *, command: bool) -> None:
         count = next(n for n in range(11) if new.history[n:] == old.history[: len(new.history) - n])

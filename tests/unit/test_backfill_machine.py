@@ -76,10 +76,17 @@ class Machine(RuleBasedStateMachine):
 
     # --- Time, operators, controllers ----------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([1, 3, 10, 30, 61, 600, 1800, 3600, 4 * 3600, 26 * 3600]))
-    def time_passes(self, seconds: int) -> None:
-        """Seconds or days."""
+    @rule(seconds=st.sampled_from([0.2, 1, 3, 10, 30, 61, 600, 1800, 3600, 4 * 3600, 26 * 3600]))
+    def time_passes(self, seconds: float) -> None:
+        """A moment or days."""
         self.world.now += timedelta(seconds=seconds)
+
+    @rule()
+    def slot_falls_due(self) -> None:
+        """A moment ago."""
+        upcoming = self.world.spec.slots.next_after(self.world.now)
+        assert upcoming is not None
+        self.world.now = upcoming + timedelta(seconds=0.1)
 
     @rule(number=any_one, seen=st.sets(st.sampled_from(["resources", "jobs", "cronjobs"])))
     def watch_shows(self, number: int, seen: set[str]) -> None:
