@@ -374,6 +374,22 @@ def report(view: View, status: Status, situation: Situation, *, now: datetime) -
     )
 
 
+def only_counts_more(before: Status, after: Status) -> bool:
+    """Tell whether a status says no more than that further slots fell due: what needs no hurry."""
+    counted = replace(
+        before,
+        missed=after.missed,
+        next_run_time=after.next_run_time,
+        state=after.state,
+        conditions=after.conditions,
+    )
+    others = [
+        [one for one in status.conditions if one.type != ConditionType.CAUGHT_UP]
+        for status in (before, after)
+    ]
+    return after.missed > before.missed and counted == after and others[0] == others[1]
+
+
 def says_cannot_start(status: Status) -> bool:
     """Whether a status says that the pod of the run that goes on can't start."""
     condition = status.condition(ConditionType.CAUGHT_UP)

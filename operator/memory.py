@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Self
 
 from crontabber_operator.batches import Progress
 from crontabber_operator.observed import Desired, Evidence, Run, Unavailable
@@ -49,6 +50,20 @@ class Start:
         """Put the look off: a moment at first, longer where it is late already, times `spread`."""
         late = now - look_at(self.since, self.looked_at)
         return replace(self, put_off=now + spread * _spaced(late / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """Something is to be told that needs no hurry, and it was others' turn."""
+
+    since: datetime
+    until: datetime
+
+    @classmethod
+    def again(cls, former: PutOff | None, now: datetime, spread: float) -> Self:
+        """Put it off, the first time or again: for a moment at first, longer where it is late already."""
+        since = former.since if former is not None else now
+        return cls(since, now + spread * _spaced((now - since) / 2))
 
 
 PROGRESS_EVERY = timedelta(seconds=2)
@@ -140,6 +155,8 @@ class Memory:
     """None: nobody has looked since the start, or since a run vanished in the middle."""
     start: Start | None = None
     """Of the claimed run, while it starts."""
+    put_off: PutOff | None = None
+    """Telling a status that only counts more slots than the one that is written."""
     batch: Batch | None = None
     """Of the claimed run, where it covers many slots."""
     no_batch: NoBatch | None = None

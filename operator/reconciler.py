@@ -9,6 +9,7 @@ resource alone. What exists is read by inquiry.py; Jobs and CronJobs are written
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Iterable
@@ -25,10 +26,12 @@ from crontabber_operator.delays import doubled
 from crontabber_operator.inquiry import CHECK_CLAIMED, Inquiry
 from crontabber_operator.job_writer import JobWriter
 from crontabber_operator.listening import Listeners
-from crontabber_operator.memory import Memory
+from crontabber_operator.manifests import Owner
+from crontabber_operator.memory import Memory, PutOff
 from crontabber_operator.models import InvalidSpec, Spec, Status
 from crontabber_operator.neighbours import Neighbours
 from crontabber_operator.observed import Job, Observed, Run
+from crontabber_operator.pace import Pace
 from crontabber_operator.planning import Planner
 from crontabber_operator.recorder import Recorder
 from crontabber_operator.settings import Settings
@@ -49,6 +52,9 @@ PASS_SECONDS = 300.0
 TICKER_LATE = timedelta(minutes=1)
 AT_ONCE = 50
 """Of all resources so many are looked at before anything else has its turn."""
+COUNTS_SHARE = 0.25
+"""At most this part of the time goes into telling that further slots fell due: in an overloaded cluster each run is
+late, and to say so of each would be a quarter of all writes."""
 CHECK_CONFLICT = timedelta(seconds=15)
 """So often a CronJob that isn't ours is looked up: it isn't watched."""
 
@@ -83,6 +89,7 @@ class Reconciler:
         self.inquiry = Inquiry(cluster, self.store, planner, self.listeners, reads_logs=settings.reads_logs)
         self._jobs = JobWriter(cluster, self.store, planner, self.inquiry, self.listeners, clock)
         self._cronjobs = CronJobWriter(cluster, self.store, planner, self.inquiry, self._jobs)
+        self._pace = Pace(COUNTS_SHARE)
         self._memory: dict[Key, Memory] = {}
         self._working: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
@@ -320,21 +327,34 @@ class Reconciler:
             # What is to be told goes into the same write as the claim; or it was refused, which comes first.
             return True
         if decision.status is not None:
-            if not await self._write(resource, decision.status):
-                return True
-            self._tidy(resource, memory, decision.status)
-            changed = True
+            with self._turn_to_tell(resource.status, decision.status) as has_turn:
+                if has_turn and not await self._write(resource, decision.status):
+                    return True
+            if has_turn:
+                self._tidy(resource, memory, decision.status)
+                changed = True
+            else:
+                memory.put_off = PutOff.again(memory.put_off, self.clock(), random.uniform(1.0, 1.5))  # noqa: S311
         for release in decision.release:
             await self._jobs.release(resource, release, memory)
             changed = True
         if cronjob is not None:
             changed |= await self._cronjobs.do(resource, seen, memory, cronjob)
         changed |= await self._tell_by_hand(resource, decision.tell, memory)
-        for run in filterfalse(self.listeners.needs, decision.prune):
-            await self._jobs.remove(owner, run, memory)
+        await self._prune(owner, decision.prune, memory)
         if not changed:
             await self._jobs.prune_pods(owner, memory)
         return changed
+
+    async def _prune(self, owner: Owner, runs: Iterable[Run], memory: Memory) -> None:
+        for run in filterfalse(self.listeners.needs, runs):
+            await self._jobs.remove(owner, run, memory)
+
+    def _turn_to_tell(self, before: Status, after: Status) -> contextlib.AbstractContextManager[bool]:
+        """Yield whether a status is to be written now: what only counts more stands back behind all else."""
+        if bookkeeping.only_counts_more(before, after):
+            return self._pace.turn()
+        return contextlib.nullcontext(True)
 
     async def _write(self, resource: Resource, status: Status) -> bool:
         """Write the status at the version that was decided on, then tell what changed. False: it changed since."""
@@ -434,6 +454,7 @@ class Reconciler:
         memory.gone = {uid for uid in memory.gone if uid == claimed}
         memory.replaced &= memory.gone
         memory.absent = None
+        memory.put_off = None
         memory.taken_names.clear()
         if memory.inspected:
             known = {run.uid for run in self.store.runs(resource.owner)}
@@ -464,6 +485,8 @@ def _next_look(
         times.append(memory.batch.look_at)
     if memory.start is not None:
         times.append(memory.start.look_at)
+    if memory.put_off is not None:
+        times.append(memory.put_off.until)
     if memory.left_behind is not None and memory.left_behind.pods:
         times.append(memory.left_behind.look_at)
     if memory.refusal is not None:

@@ -54,6 +54,39 @@ def condition(status: Status, kind: ConditionType) -> Condition:
 
 
 @pytest.mark.parametrize(
+    ("now", "change", "only_counts"),
+    [
+        ("10:30", {}, True),
+        ("13:30", {}, True),
+        ("09:50", {}, False),  # nothing is due
+        ("10:30", {"error_count": 1}, False),
+        ("10:30", {"ongoing": ONGOING}, False),
+        ("10:30", {"settled_through": at("09:00")}, False),
+        ("10:30", {"skipped": 1}, False),
+    ],
+)
+def test_that_more_slots_fell_due_can_wait_and_nothing_else(
+    now: str, change: dict[str, Any], *, only_counts: bool
+) -> None:
+    """What else a status tells is told at once."""
+    scene = Scene(**BACKFILL)
+    scene.status = report(scene, "09:45")
+    after = bookkeeping.report(look(scene, now), replace(scene.status, **change), Situation(), now=at(now))
+    assert bookkeeping.only_counts_more(scene.status, after) is only_counts
+    assert not bookkeeping.only_counts_more(after, scene.status)
+
+
+def test_what_is_wrong_or_edited_is_told_at_once_though_more_slots_fell_due() -> None:
+    """A person waits for it."""
+    scene = Scene(**BACKFILL)
+    scene.status = report(scene, "09:45")
+    refused = Situation(not_ready=("Refused", "a quota."))
+    assert not bookkeeping.only_counts_more(scene.status, report(scene, "10:30", refused))
+    scene.edit(suspend=True)
+    assert not bookkeeping.only_counts_more(scene.status, report(scene, "10:30"))
+
+
+@pytest.mark.parametrize(
     ("fields", "status", "situation", "now", "state"),
     [
         ({}, {}, {}, "09:40", State.WAITING),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crontabber_operator.memory import Start
+from crontabber_operator.memory import PutOff, Start
 from crontabber_operator.pace import Pace
 
 RELEASED = datetime(2026, 11, 30, 16, tzinfo=UTC)
@@ -85,3 +85,12 @@ def test_who_is_put_off_comes_back_soon_and_later_when_it_is_late_already() -> N
         now = due + timedelta(seconds=late)
         assert start.again(now, 1.0).look_at == now + timedelta(seconds=wait)
     assert start.again(due, 1.5).look_at == due + timedelta(seconds=1.5)
+
+
+def test_what_is_put_off_is_told_soon_and_later_when_it_is_late_already() -> None:
+    """From the first time that it could not be told."""
+    put_off = PutOff.again(None, RELEASED, 1.5)
+    assert put_off == PutOff(RELEASED, RELEASED + timedelta(seconds=1.5))
+    for late, wait in ((1, 1), (10, 5), (600, 60)):
+        now = RELEASED + timedelta(seconds=late)
+        assert PutOff.again(put_off, now, 1.0) == PutOff(RELEASED, now + timedelta(seconds=wait))
