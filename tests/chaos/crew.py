@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ Wait = Callable[[float], bool]
 
 MUTANTS = "tests.chaos.mutant_operator"
 STRIKE_TIMEOUT_SECONDS = 20.0
+TAIL_LINES = 15
 LOOK_SECONDS = 0.2
 
 
@@ -118,6 +120,9 @@ class Crew:
         while not self._stopped.wait(LOOK_SECONDS):
             if first.process is not None and not first.process.runs:
                 by_itself = first.process.exit_code != -signal.SIGKILL
+                if by_itself:
+                    told = first.process.log_tail().splitlines()[-TAIL_LINES:]
+                    print("The operator ended by itself. Its last words:", *told, sep="\n  ", file=sys.stderr)
                 self._tally.add(
                     "the operator ended by itself" if by_itself else "the operator was started again"
                 )
