@@ -54,7 +54,7 @@ AT_ONCE = 50
 """Of all resources so many are looked at before anything else has its turn."""
 COUNTS_SHARE = 0.25
 """At most this part of the time goes into telling that further slots fell due: in an overloaded cluster each run is
-late, and to say so of each would be a quarter of all writes."""
+late, and to say so of each would double the writes of statuses."""
 CHECK_CONFLICT = timedelta(seconds=15)
 """So often a CronJob that isn't ours is looked up: it isn't watched."""
 
