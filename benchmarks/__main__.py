@@ -72,7 +72,7 @@ def main() -> None:
 
 def profiles(folder: Path, part: str) -> dict[str, str]:
     """Draw where the time of a part's last operator went."""
-    *_, last = sorted(folder.glob("*.folded"), key=lambda path: path.stat().st_mtime)
+    last = max(folder.glob("*.folded"), key=lambda path: path.stat().st_mtime)
     title = f"{part}: the operator's time"
     ours = {path.name for path in (ROOT / "operator").glob("*.py")}
     return {f"{part}-profile": flame.draw(title, last.read_text(encoding="utf-8").splitlines(), ours)}
