@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import batch, flame, release, size
-from benchmarks.figures import Result, table
+from benchmarks.figures import Result, joined, table
 from benchmarks.stand import ROOT, Stand, standing
 from devcluster import LocalImage
 
@@ -55,19 +56,26 @@ def main() -> None:
             began, load = time.monotonic(), os.getloadavg()[0]
             print(f"{name} …", file=sys.stderr, flush=True)
             ask = Ask(Path(folder) / name, options.quick, options.profile)
-            result = PARTS[name](ask)
+            result = joined(list(told(PARTS[name](ask))))
             if ask.profile:
                 result.plots |= profiles(ask.folder, name)
             result.figures["load_before"] = round(load, 1)
             results.append((name, result))
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            print(table(result.lines), flush=True)
             if options.out is not None:
                 keep(options.out, name, result)
     print()
     print(table([line for _, result in results for line in result.lines]))
     print()
     print(machine())
+
+
+def told(results: Iterable[Result]) -> Iterator[Result]:
+    """Print the table of each result as it comes: a part takes up to half an hour."""
+    for one in results:
+        if one.lines:
+            print(table(one.lines), flush=True)
+        yield one
 
 
 def profiles(folder: Path, part: str) -> dict[str, str]:
@@ -81,13 +89,13 @@ def profiles(folder: Path, part: str) -> dict[str, str]:
 def keep(folder: Path, name: str, result: Result) -> None:
     """Write figures and plots of a part."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = {
+    kept = {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
         "table": [vars(line) for line in result.lines],
         **result.figures,
     }
-    text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     (folder / f"{name}.json").write_text(text, encoding="utf-8")
     for plot, drawn in result.plots.items():
         (folder / f"{plot}.svg").write_text(drawn, encoding="utf-8")
@@ -103,55 +111,47 @@ def machine() -> str:
     )
 
 
-def _instant(measure: Callable[[Stand, bool], list[Result]]) -> Callable[[Ask], Result]:
-    def run(ask: Ask) -> Result:
-        with standing("instant", ask.folder, is_profiled=ask.profile) as stand:
-            stand.start_operator()
-            return joined(measure(stand, ask.quick))
-
-    return run
-
-
-def _release(stand: Stand, quick: bool) -> list[Result]:
-    return [
-        release.idle(stand, 5 if quick else 100),
-        release.chains(stand, *((5, 3, 1) if quick else (100, 4, 20))),
-        release.chains(stand, *((5, 3, 0) if quick else (100, 10, 0))),
-        release.idle_writes(stand, 3 if quick else 30),
-    ]
+def _release(ask: Ask) -> Iterator[Result]:
+    with _instant(ask) as stand:
+        yield release.idle(stand, 5 if ask.quick else 100)
+        yield release.chains(stand, *((5, 3, 1) if ask.quick else (100, 4, 20)))
+        yield release.chains(stand, *((5, 3, 0) if ask.quick else (100, 10, 0)))
+        yield release.idle_writes(stand, 3 if ask.quick else 30)
 
 
-def _storm(stand: Stand, quick: bool) -> list[Result]:
-    return [release.storm(stand, count) for count in ([20] if quick else [1000, 5000])]
+def _storm(ask: Ask) -> Iterator[Result]:
+    with _instant(ask) as stand:
+        for count in [20] if ask.quick else [1000, 5000]:
+            yield release.storm(stand, count)
 
 
-def _size(ask: Ask) -> Result:
+@contextlib.contextmanager
+def _instant(ask: Ask) -> Iterator[Stand]:
+    with standing("instant", ask.folder, is_profiled=ask.profile) as stand:
+        stand.start_operator()
+        yield stand
+
+
+def _size(ask: Ask) -> Iterator[Result]:
     with standing("none", ask.folder, is_profiled=ask.profile) as stand:
         if ask.quick:
-            return size.grown(stand, [50, 100], idle_seconds=3, edit_at=100)
-        return size.grown(stand, [2000, 5000, 10_000, 20_000, 50_000], idle_seconds=30, edit_at=10_000)
+            yield from size.grown(stand, [50, 100], idle_seconds=3, edit_at=100)
+        else:
+            yield from size.grown(
+                stand, [2000, 5000, 10_000, 20_000, 50_000], idle_seconds=30, edit_at=10_000
+            )
 
 
-def _batch(ask: Ask) -> Result:
+def _batch(ask: Ask) -> Iterator[Result]:
     images = {"webapp": LocalImage.of(ROOT / "webapp")}
     with standing("process", ask.folder, images, is_profiled=ask.profile) as stand:
         stand.start_operator()
-        return batch.compared(stand, *((10, 2, 1) if ask.quick else (720, 20, 2)))
+        yield batch.compared(stand, *((10, 2, 1) if ask.quick else (720, 20, 2)))
 
 
-def joined(results: list[Result]) -> Result:
-    """Put results together."""
-    whole = Result()
-    for one in results:
-        whole.lines += one.lines
-        whole.figures |= one.figures
-        whole.plots |= one.plots
-    return whole
-
-
-PARTS: dict[str, Callable[[Ask], Result]] = {
-    "release": _instant(_release),
-    "storm": _instant(_storm),
+PARTS: dict[str, Callable[[Ask], Iterator[Result]]] = {
+    "release": _release,
+    "storm": _storm,
     "batch": _batch,
     "size": _size,
 }

@@ -33,6 +33,16 @@ class Result:
     """SVG by name."""
 
 
+def joined(results: Sequence[Result]) -> Result:
+    """Put results together."""
+    whole = Result()
+    for one in results:
+        whole.lines += one.lines
+        whole.figures |= one.figures
+        whole.plots |= one.plots
+    return whole
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return the value that so many percent don't exceed (nearest rank)."""
     ordered = sorted(values)

@@ -14,6 +14,8 @@ from benchmarks.figures import Line, Result, cumulative, percentile, plot, ratio
 from benchmarks.stand import JobWatch, Seen, Stand, resource, resources_path
 
 SECONDS_BEFORE_A_STORM = 20
+AWAITED_AT_MOST = 1000
+"""The runs of a greater storm are not waited for: on two cores they would take ten minutes."""
 OF_A_RUN = ("create jobs", "patch crontabberjobs/", "patch jobs")
 """The writes that runs cost; those of edits and of the commands' annotations are not counted, nor is pruning."""
 
@@ -41,6 +43,7 @@ def idle(stand: Stand, count: int) -> Result:
     watch = JobWatch(stand.api, namespace)
     mark = {"metadata": {"annotations": {"crontabber.dev/mark-success": before(schedule, 1)}}}
     for _ in range(count):
+        stand.calm()
         wanted = _done(watch) + 1
         stand.patch([f"{path}/single"], mark)
         stand.wait(partial(_rests, stand, watch, f"{path}/single", wanted), "it is done", 60)
@@ -83,15 +86,16 @@ def storm(stand: Stand, count: int) -> Result:
         raise TimeoutError(f"the edit of {count} resources took until after the minute of the storm")
     _, position = stand.writes(0, namespace)
     watch = JobWatch(stand.api, namespace)
-    stand.wait(lambda: _done(watch) == count, "all Jobs are done")
-    time.sleep(3)
+    stand.wait(lambda: _released(watch) == count, "all Jobs are released")
+    if count <= AWAITED_AT_MOST:
+        stand.wait(lambda: _done(watch) == count, "all Jobs are done")
+        stand.calm()
     writes, _ = stand.writes(position, namespace)
     watch.close()
-    jobs = list(watch.jobs.values())
     at = due.timestamp()
-    made = [one.made - at for one in jobs]
-    released = [one.released - at for one in jobs if one.released is not None]
-    between = [one.released - one.made for one in jobs if one.released is not None]
+    ran = [(one.made - at, one.released - at) for one in watch.jobs.values() if one.released is not None]
+    made, released = [one for one, _ in ran], [one for _, one in ran]
+    between = [one - another for another, one in ran]
     behind = max(released) - max(made)
     counted = Counter(writes)
     for_runs = sum(counted[what] for what in OF_A_RUN)
@@ -108,13 +112,18 @@ def storm(stand: Stand, count: int) -> Result:
             spread(beside, "s", 1),
             ratio(max(released), max(beside)),
         ),
+        Line(f"storm of {count}: a Job's creation to its release", spread(between, "s", 1)),
         Line(f"storm of {count}: last Job made to last release", f"{behind:.2f} s", target="≤ 1 s"),
-        Line(f"storm of {count}: writes a run", f"{for_runs / count:.2f}", target="≤ 3"),
+        Line(
+            f"storm of {count}: Jobs that the operator made, as the controller was too late",
+            str(counted["create jobs"]),
+        ),
     ]
+    if count <= AWAITED_AT_MOST:
+        lines.append(Line(f"storm of {count}: writes a run", f"{for_runs / count:.2f}", target="≤ 3"))
     figures: dict[str, Any] = {
         f"storm_{count}": {
             "behind_seconds": round(behind, 3),
-            "between_ms": spread(between),
             "writes": dict(counted),
         }
     }
@@ -165,12 +174,16 @@ def _cronjobs(stand: Stand, count: int) -> list[float]:
     watch = JobWatch(stand.api, namespace)
     stand.wait(lambda: _done(watch) == count, "the plain CronJobs' Jobs are done")
     watch.close()
-    stand.api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    stand.calm()
     return [one.made - due.timestamp() for one in watch.jobs.values()]
 
 
 def _done(watch: JobWatch) -> int:
     return sum(one.finished is not None for one in list(watch.jobs.values()))
+
+
+def _released(watch: JobWatch) -> int:
+    return sum(one.released is not None for one in list(watch.jobs.values()))
 
 
 def _count(stand: Stand, namespace: str, plural: str) -> int:

@@ -6,6 +6,7 @@ import re
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -32,14 +33,12 @@ def passes(port: int) -> int:
     return int(float(found[1])) if found else 0
 
 
-def grown(stand: Stand, sizes: list[int], idle_seconds: float, edit_at: int) -> Result:
-    """Measure at each of these sizes, growing from one to the next; at one of them edit all."""
+def grown(stand: Stand, sizes: list[int], idle_seconds: float, edit_at: int) -> Iterator[Result]:
+    """Measure at each of these sizes, growing from one to the next; at one of them edit all. Figures come last."""
     namespace = stand.namespace("size")
-    figures: dict[str, Any] = {}
     path = resources_path(namespace)
     rows: list[dict[str, Any]] = []
     made = 0
-    lines: list[Line] = []
     for size in sizes:
         if not stand.operators or not stand.operators[-1].runs:
             stand.start_operator()
@@ -90,7 +89,7 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float, edit_at: int) -> 
             }
         )
         new = size - made
-        lines += [
+        lines = [
             Line(
                 f"{size} resources: {new} new ones scheduled",
                 f"{scheduled:.1f} s",
@@ -107,11 +106,10 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float, edit_at: int) -> 
             Line(f"{size} resources: peak memory", f"{peak / 1e6:.0f} MB", target="≤ 250 MB at 10,000"),
             Line(f"{size} resources: idle CPU", f"{100 * cpu:.2f} %", target="≤ 2 % of a core"),
         ]
+        yield Result(lines)
         made = size
         if size == edit_at:
-            edit = _edited(stand, namespace, size)
-            lines += edit.lines
-            figures |= edit.figures
+            yield _edited(stand, namespace, size)
     plots = {}
     if len(rows) > 1:
         plots["size"] = plot(
@@ -123,7 +121,7 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float, edit_at: int) -> 
                 "peak RSS, 10 MB": [(row["resources"], row["peak_rss_mb"] / 10) for row in rows],
             },
         )
-    return Result(lines, {"size": rows, **figures}, plots)
+    yield Result(figures={"size": rows}, plots=plots)
 
 
 def _edited(stand: Stand, namespace: str, size: int) -> Result:

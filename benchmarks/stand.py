@@ -30,6 +30,8 @@ Body = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 AT_ONCE = 12
 POLL_SECONDS = 0.2
+CALM_SECONDS = 0.6
+READS = ("get", "list", "watch")
 SAMPLES_A_SECOND = 50
 PROFILER_ENDS_WITHIN_SECONDS = 60
 PREFIX = "crontabber.dev/"
@@ -173,6 +175,16 @@ class Stand:
             time.sleep(every_seconds)
         return time.monotonic() - began
 
+    def calm(self) -> None:
+        """Wait until nobody has written anything for a moment, Leases aside."""
+        since = time.monotonic()
+        with self.cluster.audit_log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            while time.monotonic() - since < CALM_SECONDS:
+                if sum(map(_is_write, file)):
+                    since = time.monotonic()
+                time.sleep(POLL_SECONDS)
+
     def writes(self, position: int, namespace: str) -> tuple[list[str], int]:
         """List the operator's writes since a position of the audit log, Events aside; and the position now."""
         found = []
@@ -186,9 +198,15 @@ class Stand:
                     continue
                 entry = json.loads(line)
                 what = entry["objectRef"]
-                if entry["verb"] not in ("get", "list", "watch") and what["resource"] != "events":
+                if entry["verb"] not in READS and what["resource"] != "events":
                     found.append(f"{entry['verb']} {what['resource']}{'/' * ('subresource' in what)}")
             return found, file.tell()
+
+
+def _is_write(line: bytes) -> bool:
+    if b'"resource":"leases"' in line:
+        return False
+    return not any(f'"verb":"{verb}"'.encode() in line for verb in READS)
 
 
 def resources_path(namespace: str) -> str:
