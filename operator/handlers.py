@@ -1,7 +1,7 @@
 """What kopf watches: remember what is seen, wake whom it concerns. Nothing is decided here.
 
-Started by `crontabber operator`, or `kopf run -m crontabber_operator.handlers`. What is listed comes by
-listings.py, what changes by kopf's handlers.
+Started by `crontabber operator`, or `kopf run -m crontabber_operator.handlers`. What the watches list and show comes
+by watches.py and listings.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from crontabber_operator.following import Following
 from crontabber_operator.health import Health
 from crontabber_operator.listings import Listings
 from crontabber_operator.manifests import JOB_LABEL
-from crontabber_operator.models import GROUP
 from crontabber_operator.onlookers import Onlookers
 from crontabber_operator.presence import guard_watch, may_list_namespaces, not_watched, wait_until_served
 from crontabber_operator.projection import owner_name
@@ -101,7 +100,7 @@ class Operator:
         await self.cluster.close()
         await self.health.close()
 
-    def shown(self, kind: Kind, body: Body, type_: str | None = None) -> None:
+    def shown(self, kind: Kind, body: Body, type_: str | None) -> None:
         """Take what a watch shows, or lists (which has no type).
 
         What goes wrong is told once, with the resource, and tried again: kopf would log it and leave it at that.
@@ -154,20 +153,6 @@ class Operator:
             signal.raise_signal(signal.SIGTERM)
 
 
-class NoDiffs(kopf.DiffBaseStorage):
-    """Spares kopf the copy of each object by which it would tell what changed: nothing here asks for that."""
-
-    def build(self, **_: Any) -> kopf.BodyEssence:
-        """Keep nothing of an object."""
-        return kopf.BodyEssence()
-
-    def fetch(self, **_: Any) -> None:
-        """Know nothing of what it was before."""
-
-    def store(self, **_: Any) -> None:
-        """Write nothing."""
-
-
 _running: Operator | None = None
 
 
@@ -179,15 +164,12 @@ def _operator() -> Operator:
 
 @kopf.on.startup(errors=kopf.ErrorsMode.PERMANENT)  # a wrong setting does not mend itself: end and say so
 async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
-    """Log in, and tell kopf to leave the users' resources alone: no finalizers, annotations or Events of its own."""
+    """Log in, and tell kopf what to watch and how."""
     global _running  # noqa: PLW0603 - kopf gives handlers copies of its memo, one for each object
     collector.spare()
     settings.posting.enabled = False
     settings.networking.error_backoffs = BACKOFFS_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event seen, at INFO
-    settings.persistence.finalizer = f"{GROUP}/unused"
-    settings.persistence.diffbase_storage = NoDiffs()
     for kind in (Kind.JOB, Kind.CRONJOB):
         settings.watching.label_selectors[PLACES[kind]] = JOB_LABEL
     # kopf has --liveness of its own; there, ours are served only where they are asked for.
@@ -233,27 +215,11 @@ async def works(**_: Any) -> str:
 
 
 @kopf.on.event(*PLACES[Kind.RESOURCE])
-async def saw_resource(event: kopf.RawEvent, **_: Any) -> None:
-    """A CrontabberJob was made, changed or deleted."""
-    _operator().shown(Kind.RESOURCE, event["object"], event["type"])
-
-
 @kopf.on.event(*PLACES[Kind.JOB])
-async def saw_job(event: kopf.RawEvent, **_: Any) -> None:
-    """A Job of a CrontabberJob was made, changed or deleted."""
-    _operator().shown(Kind.JOB, event["object"], event["type"])
-
-
 @kopf.on.event(*PLACES[Kind.CRONJOB])
-async def saw_cronjob(event: kopf.RawEvent, **_: Any) -> None:
-    """A CronJob of a CrontabberJob was made, changed or deleted."""
-    _operator().shown(Kind.CRONJOB, event["object"], event["type"])
-
-
 @kopf.on.event(*PLACES[Kind.DEPLOYMENT])
-async def saw_deployment(event: kopf.RawEvent, **_: Any) -> None:
-    """A Deployment was made, changed or deleted."""
-    _operator().shown(Kind.DEPLOYMENT, event["object"], event["type"])
+async def saw(**_: Any) -> None:
+    """Have kopf watch these. What they show goes to `Operator.shown` (watches.py), and not through its handlers."""
 
 
 def _concerned(kind: Kind, body: Body) -> Key:

@@ -1,4 +1,4 @@
-"""What the watches list, at first and whenever they begin anew; and whether all that there is was listed once.
+"""What the watches show; what they list, at first and whenever they begin anew; and whether all was listed once.
 
 Until then nothing is decided: a resource whose Jobs are not known yet would seem never to have run. The hooks
 are in watches.py. Decides nothing.
@@ -22,11 +22,14 @@ class Listings:
 
     def __init__(
         self,
-        take: Callable[[Kind, Body], None],
+        take: Callable[[Kind, Body, str | None], None],
         complete: Callable[[], None],
         again: Callable[[Kind], None],
     ) -> None:
-        """`take` an object; all was listed for the first time; a kind was listed again, which hides deletions."""
+        """`take` an object and what became of it; all was listed for the first time; a kind was listed again.
+
+        A kind that is listed again may have hidden deletions.
+        """
         self._take = take
         self._complete = complete
         self._again = again
@@ -40,9 +43,9 @@ class Listings:
         if kind in PICTURED and (kind, namespace) not in self._listed:
             self._open.add((kind, namespace))
 
-    def shows(self, kind: Kind, body: Body) -> None:
-        """An object is listed."""
-        self._take(kind, body)
+    def shows(self, kind: Kind, body: Body, type_: str | None) -> None:
+        """An object is listed (without a type), or changed."""
+        self._take(kind, body, type_)
 
     def ends(self, kind: Kind, namespace: str | None) -> None:
         """A listing is over; changes follow."""

@@ -21,7 +21,7 @@ TEXT, JSON, MOZLOG = FORMATS = ("text", "json", "mozlog")
 OUTPUT = "crontabber.output"
 """The logger of what commands print."""
 
-_QUIET = ("kopf.objects", "aiohttp.access", "kopf.activities.probe")
+_QUIET = ("aiohttp.access", "kopf.activities.probe")
 """Loggers that would tell each event seen, at INFO."""
 _SYSLOG = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 

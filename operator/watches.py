@@ -1,7 +1,8 @@
 """kopf's watches, for many objects and for API servers that say what is wrong.
 
-kopf gives each object that it lists a task, a queue and a memory of its own, and has them all wait for each
-other. What is listed goes to listings.py instead, page by page; kopf's handlers get what changes from then on.
+kopf gives each object a task, a queue and a memory of its own; has those that are listed all wait for each other;
+and lets each event pass through all that its handlers could ask for. Here an event is only remembered, and wakes
+somebody: so it goes straight to listings.py. kopf finds out what there is to watch, logs in, and keeps the watches.
 
 What an API server or a proxy before it says wrongly in a watch ends that watch, not the operator. For kopf an
 ERROR event that is not 410, an answer that is no JSON, or a listing that was refused too often, is fatal: the
@@ -30,8 +31,10 @@ INTERRUPTIONS = (watching.WatchingError, ValueError, TypeError, AttributeError, 
 """ValueError: no JSON, or cut off; TypeError and AttributeError: an empty answer, which is read as None."""
 EXPIRED = 410
 PAGE_SIZE = 500
+TAKEN = (None, "ADDED", "MODIFIED", "DELETED")
+"""None: it was there when it was listed."""
 AT_ONCE = 50
-"""Of what is listed so many objects are taken before anything else has its turn."""
+"""So many objects are taken before anything else has its turn."""
 KINDS = {(group, plural): kind for kind, (group, _, plural) in PLACES.items()}
 
 _continuous_watch = watching.continuous_watch
@@ -57,8 +60,8 @@ async def _watch(listings: Listings, **options: Any) -> AsyncIterator[Any]:
         async for event in stream:
             if event is watching.Bookmark.LISTED:
                 listings.ends(kind, namespace)
-            elif event["type"] is None:
-                listings.shows(kind, event["object"])
+            elif event["type"] in TAKEN:
+                listings.shows(kind, event["object"], event["type"])
                 count += 1
                 if count % AT_ONCE == 0:
                     await asyncio.sleep(0)

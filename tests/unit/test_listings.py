@@ -15,12 +15,10 @@ class Session:
     """What comes of listings."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[Kind, Mapping[str, Any]]] = []
+        self.taken: list[tuple[Kind, Mapping[str, Any], str | None]] = []
         self.completions = 0
         self.again: list[Kind] = []
-        self.listings = Listings(
-            lambda kind, body: self.taken.append((kind, body)), self.complete, self.again.append
-        )
+        self.listings = Listings(lambda *what: self.taken.append(what), self.complete, self.again.append)
 
     def complete(self) -> None:
         """All was listed."""
@@ -38,12 +36,13 @@ class Session:
         return self.completions
 
 
-def test_what_is_listed_is_taken_as_it_comes() -> None:
+def test_what_is_listed_or_changes_is_taken_as_it_comes() -> None:
     """Before anything is complete."""
     session = Session()
     session.begin(Kind.JOB)
-    session.listings.shows(Kind.JOB, {"name": "job"})
-    assert session.taken == [(Kind.JOB, {"name": "job"})]
+    for type_ in (None, "MODIFIED"):
+        session.listings.shows(Kind.JOB, {"name": "job"}, type_)
+    assert session.taken == [(Kind.JOB, {"name": "job"}, None), (Kind.JOB, {"name": "job"}, "MODIFIED")]
 
 
 def test_all_is_listed_when_each_kind_is() -> None:

@@ -109,15 +109,17 @@ def observed(
         return asyncio.run(session()), heard.told
 
 
-def test_what_is_listed_is_not_handed_to_kopf() -> None:
-    """It would have a task and a memory for each. That the listing is over, and what changes, it is told."""
-    seen, told = observed(*LISTED)
-    assert seen == LISTED[2:]
+def test_no_object_is_handed_to_kopf() -> None:
+    """It would have a task and a memory for each. That the listing is over it is told, and what it may know of."""
+    bookmark = {"type": "BOOKMARK", "object": {}}
+    seen, told = observed(*LISTED, bookmark)
+    assert seen == [watching.Bookmark.LISTED, bookmark]
     assert told == [
         ("begins", Kind.JOB, "web"),
-        ("shows", Kind.JOB, {"name": "a"}),
-        ("shows", Kind.JOB, {"name": "b"}),
+        ("shows", Kind.JOB, {"name": "a"}, None),
+        ("shows", Kind.JOB, {"name": "b"}, None),
         ("ends", Kind.JOB, "web"),
+        ("shows", Kind.JOB, {"name": "a"}, "MODIFIED"),
     ]
 
 
