@@ -238,10 +238,10 @@ class Cluster:
         query = {"labelSelector": f"batch.kubernetes.io/controller-uid in ({','.join(job_uids)})"}
         return await self._list(_path("v1", namespace, "pods"), query)
 
-    async def list_pods(self, owner: Owner) -> list[Body]:
-        """List the pods of all Jobs of a CrontabberJob, also of those that are gone."""
-        query = {"labelSelector": f"{JOB_LABEL}={owner.name}"}
-        return await self._list(_path("v1", owner.namespace, "pods"), query)
+    async def list_unended_pods(self, namespace: str) -> list[Body]:
+        """List the pods of all CrontabberJobs of a namespace that have not ended; their metadata alone."""
+        query = {"labelSelector": JOB_LABEL, "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+        return [one async for one in self._metadata(_path("v1", namespace, "pods"), query)]
 
     async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """Delete a pod, if it has this uid."""
@@ -387,18 +387,9 @@ class Cluster:
         """List the uids of all objects of a kind that are watched in a namespace."""
         group, version, plural = PLACES[kind]
         api = f"{group}/{version}"
-        query = {"limit": str(PAGE_SIZE)}
-        if kind is not Kind.RESOURCE:
-            query["labelSelector"] = JOB_LABEL
-        uids: set[str] = set()
-        while True:
-            path = f"{_path(api, namespace, plural)}?{urlencode(query)}"
-            page = await self._request("GET", path, accept=METADATA_ONLY)
-            uids |= {one["metadata"]["uid"] for one in page.get("items") or []}
-            following = page["metadata"].get("continue")
-            if not following:
-                return uids
-            query["continue"] = following
+        query = {"labelSelector": JOB_LABEL} if kind is not Kind.RESOURCE else {}
+        path = _path(api, namespace, plural)
+        return {one["metadata"]["uid"] async for one in self._metadata(path, query)}
 
     # --- How ---------------------------------------------------------------------------------------------
 
@@ -413,6 +404,18 @@ class Cluster:
     async def _list(self, path: str, query: Mapping[str, str]) -> list[Body]:
         found = await self._request("GET", f"{path}?{urlencode(query)}")
         return list(found.get("items") or [])
+
+    async def _metadata(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Body]:
+        """Yield the metadata of all objects, page by page."""
+        parameters = {"limit": str(PAGE_SIZE), **query}
+        while True:
+            page = await self._request("GET", f"{path}?{urlencode(parameters)}", accept=METADATA_ONLY)
+            for one in page.get("items") or []:
+                yield one
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+            parameters["continue"] = following
 
     async def _request(
         self,

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from crontabber_operator import batches, bookkeeping, upkeep
 from crontabber_operator.bookkeeping import Situation
 from crontabber_operator.decision import Decision, NewRun, Release, next_of
+from crontabber_operator.manifests import native_name
 from crontabber_operator.models import Ongoing, Status
 from crontabber_operator.observed import SECOND, Evidence, Hold, Run, RunKind, View
 
@@ -158,6 +159,9 @@ def _towards_claim(view: View, books: Status) -> tuple[Status, Situation, Decisi
         if waiting_for is None and chosen is not None:
             books = _claim(view, books, chosen)
         elif waiting_for is None:
+            unseen = _unseen_native(view, books, due)
+            if unseen is not None:
+                return books, situation, Decision(look_for_job=unseen, turn=turn)
             create = (_one_off(view, books, due),)
     if books.ongoing is None:
         wake_at = next_of(view.now, wake_at, bookkeeping.late_at(view, due))
@@ -172,7 +176,9 @@ def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[
     create: tuple[NewRun, ...] = ()
     waiting_for: Hold | None = None
     if run.released:
-        create = _ahead(view, books, claim)
+        unseen, create = _ahead(view, books, claim)
+        if unseen is not None:
+            return books, Situation(), Decision(look_for_job=unseen)
         waiting_for = upkeep.suspended_by_hand(run)
     elif run.deleting:
         waiting_for = Hold("Waiting", f"Job {run.name} is being deleted.")
@@ -314,15 +320,19 @@ def _plan(view: View, books: Status, run: Run, claim: Ongoing) -> str:
 # --- One-offs -------------------------------------------------------------------------------------------
 
 
-def _ahead(view: View, books: Status, claim: Ongoing) -> tuple[NewRun, ...]:
-    """While a run goes on, make the next one-off, so that it only needs to be released."""
+def _ahead(view: View, books: Status, claim: Ongoing) -> tuple[str | None, tuple[NewRun, ...]]:
+    """While a run goes on, make the next one-off, so that it only needs to be released.
+
+    Or return the name of the Job that is to be looked for first.
+    """
     if not view.spec.backfill or view.spec.suspend or view.desired is None:
-        return ()
+        return None, ()
     following = bookkeeping.after_claim(view.job, books, claim)
     due = bookkeeping.head(view, following)
     if due is None or _choose(view, due) is not None or _native_until(view, due) is not None:
-        return ()
-    return (_one_off(view, following, due),)
+        return None, ()
+    unseen = _unseen_native(view, following, due)
+    return unseen, () if unseen is not None else (_one_off(view, following, due),)
 
 
 def _one_off(view: View, books: Status, due: datetime) -> NewRun:
@@ -393,3 +403,19 @@ def _native_until(view: View, due: datetime) -> datetime | None:
     fired = live.last_schedule is not None and live.last_schedule >= due
     until = due + (NATIVE_LAG if fired else NATIVE_WAIT)
     return until if view.now < until else None
+
+
+def _unseen_native(view: View, books: Status, due: datetime) -> str | None:
+    """Return the name of the Job that the controller may have made of this slot, though no watch has shown it.
+
+    In a storm the watch of Jobs is behind that of CronJobs; a one-off beside it would be one Job to make and one
+    to delete for nothing. Only asked once: see `Observed.absent`.
+    """
+    live = view.seen.cronjob
+    if live is None or live.suspended or due != view.newest or due <= live.created:
+        return None
+    known = [run.slot for run in view.seen.runs if run.kind is not RunKind.MANUAL]
+    if due in known or any(entry.slot == due for entry in books.history):
+        return None
+    name = native_name(view.job.name, due)
+    return name if name != view.seen.absent else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,9 +18,10 @@ from crontabber_operator import batches
 from crontabber_operator.cluster import ApiError, Body, Cluster
 from crontabber_operator.failures import evidence
 from crontabber_operator.forms import OBJECT_NAME
+from crontabber_operator.leftovers import Leftovers, UnendedPod
 from crontabber_operator.listening import Listener
 from crontabber_operator.manifests import Owner, command_container, native_name
-from crontabber_operator.memory import Batch, Inspected, LeftBehind, Memory, Start, ending
+from crontabber_operator.memory import Batch, Inspected, LeftBehind, Memory, PutOff, Start, ending
 from crontabber_operator.models import Spec
 from crontabber_operator.observed import Evidence, Observed, Run, RunKind
 from crontabber_operator.pace import Pace
@@ -36,8 +38,6 @@ PROGRESS_LINES, PROGRESS_LINES_MAX = 100, 6400
 """So much of a batch's output is read to see how far it has come."""
 READ_TRIES = 4
 """So often a log that can't be read just now is tried again before a failure is recorded without it, in 15 s."""
-ENDED = ("Succeeded", "Failed")
-"""The phases of a pod whose containers run no more."""
 CHECK_CLAIMED = timedelta(minutes=5)
 """So often a run that goes on is looked up: the watch may have missed its end."""
 STARTS_SHARE = 0.1
@@ -66,6 +66,7 @@ class Inquiry:
         self._planner = planner
         self._listener = listener
         self._pace = Pace(STARTS_SHARE)
+        self._leftovers = Leftovers(cluster)
 
     async def look(self, resource: Resource, spec: Spec, memory: Memory, now: datetime) -> Observed:
         """Return all that a decision depends on beside the resource itself."""
@@ -156,7 +157,8 @@ class Inquiry:
             return
         with self._pace.turn() as may_ask:
             if not may_ask:
-                memory.start = start.again(now, random.uniform(1.0, 1.5))  # noqa: S311 - is no secret
+                put_off = PutOff.again(start.put_off, now, random.uniform(1.0, 1.5))  # noqa: S311 - is no secret
+                memory.start = replace(start, put_off=put_off)
                 return
             pods = await self._cluster.list_job_pods(resource.owner.namespace, run.uid)
             if pods or run.active or run.suspended:
@@ -211,7 +213,7 @@ class Inquiry:
     ) -> None:
         """A run that vanished in the middle may have left a pod that has not ended yet."""
         if memory.running - {run.uid for run in runs}:
-            memory.left_behind = None
+            memory.forget_pods()
         memory.running = frozenset(run.uid for run in runs if run.running)
         left = memory.left_behind
         if left is not None and left.pods and not now < left.look_at:
@@ -219,16 +221,18 @@ class Inquiry:
 
     async def look_for_pods(self, owner: Owner, memory: Memory, now: datetime) -> None:
         """Find the pods that have not ended although their Jobs have, or are gone."""
-        known = {run.uid: run for run in self._store.runs(owner)}
-        pods = await self._cluster.list_pods(owner)
-        left = tuple(
-            str(pod["metadata"]["name"])
-            for pod in pods
-            if (pod.get("status") or {}).get("phase") not in ENDED and not _goes_on(pod, known)
-        )
+        left = await self._pods_left(owner, memory.unsure_since)
+        if left:
+            # The listing may be old, and its Job have ended and gone as it should.
+            left = await self._pods_left(owner, time.monotonic())
         before = memory.left_behind
         since = before.since if before is not None and before.pods else now
         memory.left_behind = LeftBehind(left, since, now)
+
+    async def _pods_left(self, owner: Owner, since: float) -> tuple[str, ...]:
+        pods = await self._leftovers.of_job(Key.of(owner), since)
+        known = {run.uid: run for run in self._store.runs(owner)}
+        return tuple(pod.name for pod in pods if not _goes_on(pod, known))
 
     async def _events(self, namespace: str, uid: str) -> list[Body]:
         try:
@@ -254,7 +258,7 @@ class Inquiry:
             )
         self._store.drop_job(key, uid)
         memory.gone.add(uid)
-        memory.left_behind = None
+        memory.forget_pods()
 
     async def look_for_job(self, owner: Owner, name: str, memory: Memory) -> None:
         """Look for a Job that no watch has shown; it is seen from now on, or known to be absent."""
@@ -395,9 +399,9 @@ def _has_failed(pod: Mapping[str, Any]) -> bool:
     return (pod.get("status") or {}).get("phase") == "Failed"
 
 
-def _goes_on(pod: Mapping[str, Any], known: Mapping[str, Run]) -> bool:
+def _goes_on(pod: UnendedPod, known: Mapping[str, Run]) -> bool:
     """Tell whether a pod is that of a Job which goes on, or was made by hand: then the Job says all that counts."""
-    runs = [known.get(one.get("uid", "")) for one in pod["metadata"].get("ownerReferences") or []]
+    runs = [known.get(uid) for uid in pod.owners]
     return any(run is not None and (run.unfinished or run.kind is RunKind.MANUAL) for run in runs)
 
 

@@ -5,7 +5,8 @@ Losing it in a restart changes nothing: it saves asking again, and no decision i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import time
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -29,6 +30,21 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class PutOff:
+    """What needs no hurry, and it was others' turn."""
+
+    since: datetime
+    """When it was put off first."""
+    until: datetime
+
+    @classmethod
+    def again(cls, former: PutOff | None, now: datetime, spread: float) -> Self:
+        """Put it off, the first time or again: for a moment at first, longer where it is late already."""
+        since = former.since if former is not None else now
+        return cls(since, now + spread * _spaced((now - since) / 2))
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """A run that was released and doesn't run yet."""
 
@@ -38,32 +54,13 @@ class Start:
     looked_at: datetime | None = None
     """When its pods were read."""
     found: CannotStart | None = None
-    put_off: datetime | None = None
-    """It was others' turn; it is tried again then."""
+    put_off: PutOff | None = None
 
     @property
     def look_at(self) -> datetime:
         """When its pods are to be read, the first time or again."""
-        return max(look_at(self.since, self.looked_at), self.put_off or self.since)
-
-    def again(self, now: datetime, spread: float) -> Start:
-        """Put the look off: a moment at first, longer where it is late already, times `spread`."""
-        late = now - look_at(self.since, self.looked_at)
-        return replace(self, put_off=now + spread * _spaced(late / 2))
-
-
-@dataclass(frozen=True, slots=True)
-class PutOff:
-    """Something is to be told that needs no hurry, and it was others' turn."""
-
-    since: datetime
-    until: datetime
-
-    @classmethod
-    def again(cls, former: PutOff | None, now: datetime, spread: float) -> Self:
-        """Put it off, the first time or again: for a moment at first, longer where it is late already."""
-        since = former.since if former is not None else now
-        return cls(since, now + spread * _spaced((now - since) / 2))
+        due = look_at(self.since, self.looked_at)
+        return due if self.put_off is None else max(due, self.put_off.until)
 
 
 PROGRESS_EVERY = timedelta(seconds=2)
@@ -153,6 +150,8 @@ class Memory:
     """The uids of the runs that went on when it was last looked."""
     left_behind: LeftBehind | None = None
     """None: nobody has looked since the start, or since a run vanished in the middle."""
+    unsure_since: float = field(default_factory=time.monotonic)
+    """When that was, by the monotonic clock."""
     start: Start | None = None
     """Of the claimed run, while it starts."""
     put_off: PutOff | None = None
@@ -162,6 +161,11 @@ class Memory:
     no_batch: NoBatch | None = None
     told_of_batch: set[str] = field(default_factory=set)
     """What was told of batches already."""
+
+    def forget_pods(self) -> None:
+        """A run has vanished, in the middle perhaps: it is not known any more which pods are left."""
+        self.left_behind = None
+        self.unsure_since = time.monotonic()
 
 
 def ending(run: Run) -> tuple[int, bool]:

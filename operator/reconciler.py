@@ -70,8 +70,6 @@ class Reconciler:
         self,
         cluster: Cluster,
         settings: Settings,
-        *,
-        recorder: Recorder | None = None,
     ) -> None:
         clock = cluster.clock.now
         self.store = Store()
@@ -82,7 +80,10 @@ class Reconciler:
         self._cluster = cluster
         self.clock = clock
         """What the time is: the API server's."""
-        self._recorder = recorder or Recorder(cluster, clock)
+        self._calm = asyncio.Event()
+        """No pass goes on."""
+        self._calm.set()
+        self._recorder = Recorder(cluster, clock, self._calm)
         self._ticker: Ticker[Key] = Ticker(self.wake, clock)
         self.sweeper = Sweeper(cluster, self.store, self.templates, self.wake, clock)
         self._planner = planner = Planner(self.templates, settings, clock)
@@ -162,6 +163,7 @@ class Reconciler:
             return
         task = asyncio.create_task(self._work(key), name=f"{key.namespace}/{key.name}")
         self._working[key] = task
+        self._calm.clear()
         # Not at the end of its own work: one that is cancelled before it began never gets there.
         task.add_done_callback(lambda _: self._rests(key))
 
@@ -175,6 +177,8 @@ class Reconciler:
         if key in self._again:
             self._again.discard(key)
             self.wake(key)
+        if not self._working:
+            self._calm.set()
 
     def seems_wrong(self) -> list[str]:
         """Return what looks as if no decisions were made any more."""

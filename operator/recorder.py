@@ -2,12 +2,14 @@
 
 Many Events of a resource with one reason in a short time go on as one, whose message is that of the newest
 (kubectl's own Events do likewise): a job that fails each minute must not fill the namespace.
-Events are told after the fact and may get lost; nothing is ever decided from them.
+Events are told after the fact and may get lost; nothing is ever decided from them. So they stand back while passes
+go on, which claim and release: but not for long.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections import OrderedDict, deque
@@ -32,15 +34,19 @@ SIMILAR_MAX = 10
 SIMILAR_WITHIN = timedelta(minutes=10)
 """So many Events with one reason in so long a time are enough."""
 RETRY_SECONDS = (1, 2, 5, 10, 20)
+STANDS_BACK_SECONDS = 2.0
+"""So long an Event waits at most for what is more urgent."""
 
 
 class Recorder:
     """Sends Events in the background, in order; drops the oldest where too many wait."""
 
-    def __init__(self, cluster: Cluster, clock: Callable[[], datetime]) -> None:
+    def __init__(self, cluster: Cluster, clock: Callable[[], datetime], calm: asyncio.Event) -> None:
+        """`calm`: set while nothing more urgent goes on."""
         self._cluster = cluster
         self._clock = clock
-        self._waiting: asyncio.Queue[tuple[Owner, Telling]] = asyncio.Queue(WAITING_MAX)
+        self._calm = calm
+        self._waiting: asyncio.Queue[tuple[Owner, Telling, float]] = asyncio.Queue(WAITING_MAX)
         self._sent: OrderedDict[str, tuple[str, int]] = OrderedDict()
         self._made: OrderedDict[tuple[str, str], deque[datetime]] = OrderedDict()
         """When the newest Events of a resource with a reason were made."""
@@ -53,12 +59,16 @@ class Recorder:
         logger.log(level, "%s/%s: %s: %s", owner.namespace, owner.name, telling.reason, shown)
         if self._waiting.full():
             self._waiting.get_nowait()
-        self._waiting.put_nowait((owner, telling))
+        until = asyncio.get_running_loop().time() + STANDS_BACK_SECONDS
+        self._waiting.put_nowait((owner, telling, until))
 
     async def run(self) -> None:
         """Send for ever."""
         while True:
-            owner, telling = await self._waiting.get()
+            owner, telling, until = await self._waiting.get()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._calm.wait()
             try:
                 await self._send_patiently(owner, telling)
             except Exception as error:  # noqa: BLE001 - an Event is not worth the operator

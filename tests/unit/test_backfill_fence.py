@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from crontabber_operator import batches
 from crontabber_operator.backfill import decide
 from crontabber_operator.decision import Decision, RemoveFormer
+from crontabber_operator.manifests import native_name
 from crontabber_operator.models import ConditionType, HistoryEntry, Result, State, Status
 from crontabber_operator.observed import Evidence, Hold, RunKind, Unavailable
 from tests.unit.backfill_scene import NAME, Scene, at, clock, failure, slots
@@ -62,6 +64,92 @@ def test_no_one_off_is_made_for_a_slot_whose_native_run_is_there() -> None:
     assert not decision.create
     assert scene.status.ongoing is not None
     assert (scene.status.ongoing.uid, scene.status.ongoing.attempt) == (run.uid, 1)
+
+
+@pytest.mark.parametrize("is_ahead", [False, True], ids=["to be claimed", "ahead"])
+def test_before_a_one_off_for_the_newest_slot_its_native_run_is_looked_for(is_ahead: bool) -> None:
+    """In a storm the watch of Jobs is behind that of CronJobs; what is found there is claimed."""
+    scene = chain()
+    if is_ahead:
+        scene.claimed(scene.one_off("10:00"), released="11:01")
+    else:
+        scene.status = Status(settled_through=at("10:00"))
+    scene.change_cronjob(last_schedule=at("11:00"))
+    decision = scene.decide("11:20")
+    name = native_name(NAME, at("11:00"))
+    assert (decision.look_for_job, decision.create) == (name, ())
+    assert decision.turn == (None if is_ahead else at("11:00")), "it keeps its place"
+    scene.absent = name
+    decision = scene.decide("11:20")
+    assert (decision.look_for_job, slots(decision.create)) == (None, ["11:00"])
+    scene.absent = None
+    run = scene.native("11:00")
+    decision = scene.take("11:20")
+    assert (decision.look_for_job, decision.create) == (None, ())
+    if not is_ahead:
+        assert scene.status.ongoing is not None
+        assert scene.status.ongoing.uid == run.uid
+
+
+def looked_for_older_slot(scene: Scene) -> str:
+    """The controller fires the newest only."""
+    return "11:30"
+
+
+def looked_for_suspended(scene: Scene) -> str:
+    """A CronJob that is suspended makes none."""
+    scene.change_cronjob(suspended=True)
+    return "10:30"
+
+
+def looked_for_missing(scene: Scene) -> str:
+    """Nor does one that is not there."""
+    scene.cronjob = None
+    return "10:30"
+
+
+def looked_for_created_later(scene: Scene) -> str:
+    """Nor one that was made after the slot."""
+    scene.change_cronjob(created=at("10:00:02"))
+    return "10:30"
+
+
+def looked_for_seen(scene: Scene) -> str:
+    """It was there, and failed."""
+    scene.failed(scene.claimed(scene.native("10:00"), released="10:00:01"), "10:00:02")
+    return "10:30"
+
+
+def looked_for_recorded(scene: Scene) -> str:
+    """It is in the books, and its Job is gone."""
+    run = scene.failed(scene.claimed(scene.native("10:00"), released="10:00:01"), "10:00:02")
+    scene.rest("10:00:03")
+    del scene.runs[run.uid]
+    return "10:30"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        looked_for_older_slot,
+        looked_for_suspended,
+        looked_for_missing,
+        looked_for_created_later,
+        looked_for_seen,
+        looked_for_recorded,
+    ],
+)
+def test_a_native_run_that_can_not_be_there_unseen_is_not_looked_for(case: Callable[[Scene], str]) -> None:
+    """Catching up costs no questions."""
+    scene = chain()
+    scene.change_cronjob(last_schedule=at("10:00"))
+    now = case(scene)
+    for _ in range(5):
+        decision = scene.take(now)
+        assert decision.look_for_job is None
+        if decision.create:
+            return
+    raise AssertionError("no one-off was made")
 
 
 def no_native_older_slot(scene: Scene) -> str:
@@ -576,7 +664,7 @@ def test_without_backfill_older_waiting_runs_are_discarded() -> None:
     """A native run that waited while the operator was down holds back the controller by Forbid."""
     scene = Scene(**GATED)
     old = scene.native("10:00")
-    decision = scene.take("12:30")
+    decision = scene.rest("12:30")
     assert (slots(decision.create), decision.discard) == (["12:00"], ())
     scene.one_off("12:00")
     assert scene.take("12:30").discard == (old,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -77,20 +78,18 @@ def test_no_more_than_its_share_is_spent_asking(share: float, tries: list[tuple[
     assert last <= spent
 
 
-def test_who_is_put_off_comes_back_soon_and_later_when_it_is_late_already() -> None:
-    """So that hundreds who wait cost little."""
-    start = Start(("uid", 1), RELEASED)
-    due = start.look_at
-    for late, wait in ((0, 1), (1, 1), (10, 5), (600, 60)):
-        now = due + timedelta(seconds=late)
-        assert start.again(now, 1.0).look_at == now + timedelta(seconds=wait)
-    assert start.again(due, 1.5).look_at == due + timedelta(seconds=1.5)
-
-
-def test_what_is_put_off_is_told_soon_and_later_when_it_is_late_already() -> None:
-    """From the first time that it could not be told."""
+def test_what_is_put_off_comes_back_soon_and_later_when_it_is_late_already() -> None:
+    """From the first time that it had to stand back; so hundreds who wait cost little."""
     put_off = PutOff.again(None, RELEASED, 1.5)
     assert put_off == PutOff(RELEASED, RELEASED + timedelta(seconds=1.5))
     for late, wait in ((1, 1), (10, 5), (600, 60)):
         now = RELEASED + timedelta(seconds=late)
         assert PutOff.again(put_off, now, 1.0) == PutOff(RELEASED, now + timedelta(seconds=wait))
+
+
+def test_a_run_that_starts_is_looked_at_when_it_is_due_and_has_its_turn() -> None:
+    """What was put off is never looked at before it is due."""
+    start = Start(("uid", 1), RELEASED)
+    later = start.look_at + timedelta(seconds=3)
+    assert replace(start, put_off=PutOff(start.look_at, later)).look_at == later
+    assert replace(start, put_off=PutOff(RELEASED, RELEASED)).look_at == start.look_at

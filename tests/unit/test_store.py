@@ -296,12 +296,29 @@ def test_a_version_that_is_known_is_no_news() -> None:
     store = Store()
     for version in (1, 1, 2, 1):
         store.put_resource(resource(version))
-        store.put_job(job(version))
+        store.put_job({**job(version), "status": {"active": version - 1}})
         store.put_cronjob(cronjob(version))
     assert store.changes(KEY) == 6
     store.drop_job(KEY, "job-uid")
     assert store.changes(KEY) == 7
     assert store.changes(Key("space", "another")) == 0
+
+
+def test_a_job_that_tells_nothing_new_is_no_news() -> None:
+    """The Job controller writes each a few times for itself alone; only the version is kept, which guards deletions."""
+    store = Store()
+    store.put_resource(resource())
+    store.put_cronjob(cronjob())
+    store.put_job(job(1))
+    before = store.changes(KEY)
+    condition = {"type": "Suspended", "status": "True"}
+    store.put_job({**job(2), "status": {"conditions": [condition], "uncountedTerminatedPods": {}}})
+    assert store.changes(KEY) == before
+    assert [run.resource_version for run in store.runs(OWNER)] == ["2"]
+    assert store.version(Kind.JOB, KEY, "job-uid") == 2
+    store.put_job(job(3, owner="another"))
+    assert store.changes(KEY) == before + 1
+    assert store.runs(OWNER) == ()
 
 
 def test_what_was_learned_of_a_job_outlives_the_event_of_the_same_version() -> None:
