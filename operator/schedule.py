@@ -77,7 +77,7 @@ class CronSchedule:
         None where there is none until the end of the fifth calendar year after it: there robfig/cron gives
         up.
         """
-        return _datetime(self._chain.next_after(_seconds(instant)))
+        return _next_after(self._chain, _seconds(instant))
 
     def newest_until(self, instant: datetime) -> datetime | None:
         """Return the newest slot at or before an instant, None where the schedule has no slots at all."""
@@ -93,7 +93,7 @@ class CronSchedule:
 
     def nth_newest_until(self, instant: datetime, n: int) -> datetime | None:
         """Return the n-th newest slot at or before an instant, from 1. Raises ValueError for n < 1."""
-        return _datetime(self._chain.nth_newest_until(_seconds(instant), _counted(n)))
+        return _nth_newest_until(self._chain, _seconds(instant), _counted(n))
 
     def describe(self) -> str:
         """Return the cron text for people, with its zone where one is given: `0 5 * * 1 (Europe/Berlin)`."""
@@ -239,6 +239,20 @@ def _counted(n: int) -> int:
     if n < 1:
         raise ValueError(f"slots are counted from 1, not from {n}")
     return n
+
+
+# One decision asks the same a few times over, and all jobs of a schedule that fall due in the same second do.
+_ANSWERS_REMEMBERED = 8192
+
+
+@lru_cache(maxsize=_ANSWERS_REMEMBERED)
+def _next_after(chain: CronChain, seconds: int) -> datetime | None:
+    return _datetime(chain.next_after(seconds))
+
+
+@lru_cache(maxsize=_ANSWERS_REMEMBERED)
+def _nth_newest_until(chain: CronChain, seconds: int, n: int) -> datetime | None:
+    return _datetime(chain.nth_newest_until(seconds, n))
 
 
 def _seconds(instant: datetime) -> int:

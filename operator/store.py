@@ -124,6 +124,8 @@ class Store:
     _cronjobs: dict[Key, _KnownCronJob] = field(default_factory=dict)
     _occupied: dict[str, dict[Key, str | None]] = field(default_factory=dict)
     """By namespace: the resources that run, or are about to, each with its concurrencyGroup."""
+    _occupied_as_told: dict[str, Mapping[Key, str | None]] = field(default_factory=dict)
+    """Copies, made when somebody asks: without groups and limits nobody does, and each change would copy all."""
     _deleted: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _changes: dict[Key, int] = field(default_factory=dict)
 
@@ -177,7 +179,10 @@ class Store:
 
         The same mapping as long as nothing of it changes, and another one when it does.
         """
-        return self._occupied.get(namespace, _NONE)
+        told = self._occupied_as_told.get(namespace)
+        if told is None and namespace in self._occupied:
+            told = self._occupied_as_told[namespace] = dict(self._occupied[namespace])
+        return _NONE if told is None else told
 
     def put(self, kind: Kind, body: Body) -> None:
         """Take an object of a kind that is kept, unless a newer one is known."""
@@ -311,16 +316,15 @@ class Store:
         elif resource is not None and isinstance(resource.spec, Spec):
             is_occupied = occupies(resource.spec, resource.status, self.runs(resource.owner))
             group = resource.spec.concurrency_group if is_occupied else None
-        before = self._occupied.get(key.namespace, {})
-        if is_occupied == (key in before) and before.get(key) == group:
-            return
-        after = {other: its for other, its in before.items() if other != key}
+        occupied = self._occupied.setdefault(key.namespace, {})
+        if is_occupied != (key in occupied) or occupied.get(key) != group:
+            self._occupied_as_told.pop(key.namespace, None)
         if is_occupied:
-            after[key] = group
-        if after:
-            self._occupied[key.namespace] = after
+            occupied[key] = group
         else:
-            self._occupied.pop(key.namespace, None)
+            occupied.pop(key, None)
+        if not occupied:
+            del self._occupied[key.namespace]
 
     def _bury(self, uid: str) -> None:
         """Remember a deletion, so that a late event doesn't bring the object back."""

@@ -288,6 +288,35 @@ def test_a_foreign_cronjob_is_forgotten_with_the_resource() -> None:
     assert store.cronjob(OWNER) is not None
 
 
+def test_who_runs_is_told_by_one_mapping_until_that_changes() -> None:
+    """Whoever compares it with the one before need not look into it; and what was told does not change any more."""
+    store, told = Store(), []
+
+    def put(version: int, name: str, *, runs: bool) -> None:
+        ongoing = {"slot": "2026-06-03T10:00:00Z", "job": "job-1", "uid": "u", "attempt": 1}
+        body = resource(version, uid=name, status={"ongoing": ongoing} if runs else {})
+        body["metadata"]["name"] = name
+        body["spec"] = {
+            "command": "work",
+            "frequency": "1h",
+            "passLastSuccess": True,
+            "concurrencyGroup": "db",
+        }
+        store.put_resource(body)
+        told.append((store.occupied("space"), dict(store.occupied("space"))))
+
+    put(1, "a", runs=True)
+    put(2, "a", runs=True)
+    put(3, "b", runs=False)
+    assert told[0][0] is told[1][0] is told[2][0]
+    put(4, "b", runs=True)
+    put(5, "a", runs=False)
+    put(6, "b", runs=False)
+    assert [sorted(key.name for key in then) for _, then in told] == [["a"]] * 3 + [["a", "b"], ["b"], []]
+    assert told[3][1] == {Key("space", "a"): "db", Key("space", "b"): "db"}
+    assert [now == then for now, then in told] == [True] * 6
+
+
 # --- What is news ---------------------------------------------------------------------------------------
 
 
