@@ -221,7 +221,7 @@ def chains(stand: Stand, count: int, slots: int, seconds: float) -> Result:
     watch = JobWatch(stand.api, namespace)
     stand.patch((f"{path}/{name}" for name in names), mark)
     took = stand.wait(lambda: _done(watch) == count * slots, "all chains are done")
-    time.sleep(2)
+    stand.calm()
     writes, _ = stand.writes(position, namespace)
     watch.close()
     gaps = [gap for name in names for gap in _gaps([one for one in watch.jobs.values() if one.job == name])]

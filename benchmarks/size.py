@@ -58,7 +58,7 @@ def grown(stand: Stand, sizes: list[int], idle_seconds: float, edit_at: int) -> 
         )
         stand.wait(partial(_are_scheduled, stand, namespace, size), "all are scheduled")
         scheduled = time.monotonic() - began
-        time.sleep(2)
+        stand.calm()
         writes, position = stand.writes(position, namespace)
         stand.operators[-1].kill()
         (port,) = free_ports(1)
@@ -138,7 +138,7 @@ def _edited(stand: Stand, namespace: str, size: int) -> Result:
         "all edits were seen",
     )
     took = time.monotonic() - began
-    time.sleep(2)
+    stand.calm()
     writes, _ = stand.writes(position, namespace)
     line = Line(f"edit of {size} resources", f"{took:.1f} s, {len(writes) / size:.2f} writes each")
     return Result([line], {"mass_edit": {"seconds": round(took, 1), "writes": dict(Counter(writes))}})
