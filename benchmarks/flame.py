@@ -13,6 +13,8 @@ LEAST_SHARE = 0.004
 CHARACTER_WIDTH = 6.2
 TURN = "Handle._run (asyncio/events.py"
 """Below this frame is only how the event loop came to be; above it, what had its turn."""
+WAITS = ("EpollSelector.select (selectors.py", "_worker (concurrent/futures/thread.py")
+"""Where a thread waits for something to do: not drawn."""
 IMPORT = "<frozen importlib"
 IMPORTS = "imports (importlib/)"
 OURS, OTHERS = "crontabber", "others"
@@ -63,6 +65,8 @@ def gathered(folded: Iterable[str]) -> Frame:
     whole = Frame()
     for line in folded:
         stack, _, count = line.rstrip().rpartition(" ")
+        if stack.rpartition(";")[2].startswith(WAITS):
+            continue
         at = whole
         at.count += int(count)
         for name in _of_interest(stack.split(";")):
@@ -114,5 +118,5 @@ def _drawn(
 
 def _colour(ours: Collection[str], name: str) -> str:
     """Tell whose a frame is by its file, which py-spy names from the package on: ours have none before them."""
-    file = name.partition(" (")[2].rstrip(")")
+    file = name.partition(" (")[2].partition(":")[0].rstrip(")")
     return COLOURS[OURS] if file in ours else COLOURS.get(file.partition("/")[0], COLOURS[OTHERS])
