@@ -50,7 +50,10 @@ def test_each_bar_is_as_wide_as_its_share_and_has_its_owners_colour() -> None:
     for told, (_, width, _) in found.items():
         share = float(re.findall(r"([\d.]+) %", told)[0]) / 100
         assert width == pytest.approx(whole * share, abs=0.6)
-    assert found["decide (backfill.py:27): 60.0 %"][0] == found["Reconciler._work (reconciler.py:201): 80.0 %"][0]
+    assert (
+        found["decide (backfill.py:27): 60.0 %"][0]
+        == found["Reconciler._work (reconciler.py:201): 80.0 %"][0]
+    )
 
 
 def test_what_had_next_to_nothing_is_not_drawn() -> None:
