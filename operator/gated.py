@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from crontabber_operator import batches, bookkeeping, upkeep
 from crontabber_operator.bookkeeping import Situation
 from crontabber_operator.decision import Decision, NewRun, Release, next_of
-from crontabber_operator.manifests import native_name
 from crontabber_operator.models import Ongoing, Status
 from crontabber_operator.observed import SECOND, Evidence, Hold, Run, RunKind, View
 
@@ -159,10 +158,10 @@ def _towards_claim(view: View, books: Status) -> tuple[Status, Situation, Decisi
         if waiting_for is None and chosen is not None:
             books = _claim(view, books, chosen)
         elif waiting_for is None:
-            unseen = _unseen_native(view, books, due)
-            if unseen is not None:
-                return books, situation, Decision(look_for_job=unseen, turn=turn)
-            create = (_one_off(view, books, due),)
+            made = _one_off(view, books, due)
+            if made.asks:
+                return books, situation, replace(made, turn=turn)
+            create = made.create
     if books.ongoing is None:
         wake_at = next_of(view.now, wake_at, bookkeeping.late_at(view, due))
     steps = Decision(discard=discard, create=create, release=release, wake_at=wake_at, turn=turn)
@@ -176,9 +175,10 @@ def _around_claim(view: View, books: Status, claim: Ongoing, run: Run) -> tuple[
     create: tuple[NewRun, ...] = ()
     waiting_for: Hold | None = None
     if run.released:
-        unseen, create = _ahead(view, books, claim)
-        if unseen is not None:
-            return books, Situation(), Decision(look_for_job=unseen)
+        ahead = _ahead(view, books, claim)
+        if ahead.asks:
+            return books, Situation(), ahead
+        create = ahead.create
         waiting_for = upkeep.suspended_by_hand(run)
     elif run.deleting:
         waiting_for = Hold("Waiting", f"Job {run.name} is being deleted.")
@@ -320,23 +320,24 @@ def _plan(view: View, books: Status, run: Run, claim: Ongoing) -> str:
 # --- One-offs -------------------------------------------------------------------------------------------
 
 
-def _ahead(view: View, books: Status, claim: Ongoing) -> tuple[str | None, tuple[NewRun, ...]]:
-    """While a run goes on, make the next one-off, so that it only needs to be released.
-
-    Or return the name of the Job that is to be looked for first.
-    """
+def _ahead(view: View, books: Status, claim: Ongoing) -> Decision:
+    """While a run goes on, make the next one-off, so that it only needs to be released."""
     if not view.spec.backfill or view.spec.suspend or view.desired is None:
-        return None, ()
+        return Decision()
     following = bookkeeping.after_claim(view.job, books, claim)
     due = bookkeeping.head(view, following)
     if due is None or _choose(view, due) is not None or _native_until(view, due) is not None:
-        return None, ()
-    unseen = _unseen_native(view, following, due)
-    return unseen, () if unseen is not None else (_one_off(view, following, due),)
+        return Decision()
+    return _one_off(view, following, due)
 
 
-def _one_off(view: View, books: Status, due: datetime) -> NewRun:
-    return NewRun(slot=due, through=_through(view, due), attempt=_next_attempt(view, books, due))
+def _one_off(view: View, books: Status, due: datetime) -> Decision:
+    """Make the one-off of a slot; or have the controller's Job looked for first."""
+    unseen = _unseen_native(view, books, due)
+    if unseen is not None:
+        return Decision(look_for_job=unseen)
+    new = NewRun(slot=due, through=_through(view, due), attempt=_next_attempt(view, books, due))
+    return Decision(create=(new,))
 
 
 def _through(view: View, due: datetime) -> datetime:
@@ -417,5 +418,5 @@ def _unseen_native(view: View, books: Status, due: datetime) -> str | None:
     known = [run.slot for run in view.seen.runs if run.kind is not RunKind.MANUAL]
     if due in known or any(entry.slot == due for entry in books.history):
         return None
-    name = native_name(view.job.name, due)
+    name = upkeep.unseen_native(view, due)
     return name if name != view.seen.absent else None

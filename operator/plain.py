@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from crontabber_operator import bookkeeping, gated, upkeep
 from crontabber_operator.bookkeeping import Situation, Skip
 from crontabber_operator.decision import Decision, MoveLastSchedule, next_of
-from crontabber_operator.manifests import native_name
 from crontabber_operator.models import HISTORY_LENGTH, Disregarded, HistoryEntry, Ongoing, Result, Status
 from crontabber_operator.observed import SECOND, Attempt, Evidence, Hold, Run, RunKind, View
 
@@ -159,8 +158,8 @@ def _unseen_success(view: View, books: Status) -> HistoryEntry | None:
         return None  # runs are one after the other: this was made by hand, or the lever was moved back
     if known is not None and live.last_successful <= known:
         return None
-    name = native_name(view.job.name, slot)
-    if any(run.name == name for run in view.seen.runs):
+    name = upkeep.unseen_native(view, slot)
+    if name is None:
         return None  # it is seen, and does not count; what ended well was another
     return HistoryEntry(
         slot=slot,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from crontabber_operator import bookkeeping
 from crontabber_operator.decision import ApplyCronJob, MoveLastSchedule, Release, next_of
+from crontabber_operator.manifests import native_name
 from crontabber_operator.models import Result, Spec, Status
 from crontabber_operator.observed import CronJobSeen, Desired, Hold, Run, RunKind, View
 from crontabber_operator.schedule import Frequency
@@ -18,6 +19,15 @@ QUIET = timedelta(seconds=5)
 KUEUE = "ManagedByKueue"
 KEEP_FAILED = timedelta(minutes=10)
 """Failed attempts of a slot stay so long after the slot succeeded."""
+
+
+def unseen_native(view: View, slot: datetime) -> str | None:
+    """Return the name of the controller's Job of a slot; None where a Job of that name is seen, whosoever made it.
+
+    Then there is no other, and nothing to look for.
+    """
+    name = native_name(view.job.name, slot)
+    return None if any(run.name == name for run in view.seen.runs) else name
 
 
 # --- The CronJob ----------------------------------------------------------------------------------------

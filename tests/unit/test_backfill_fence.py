@@ -120,6 +120,12 @@ def looked_for_seen(scene: Scene) -> str:
     return "10:30"
 
 
+def looked_for_name_taken(scene: Scene) -> str:
+    """A person made a Job of that very name: there is no other, so asking would never end."""
+    scene.manual("10:05", name=native_name(NAME, at("10:00")))
+    return "10:30"
+
+
 def looked_for_recorded(scene: Scene) -> str:
     """It is in the books, and its Job is gone."""
     run = scene.failed(scene.claimed(scene.native("10:00"), released="10:00:01"), "10:00:02")
@@ -136,6 +142,7 @@ def looked_for_recorded(scene: Scene) -> str:
         looked_for_missing,
         looked_for_created_later,
         looked_for_seen,
+        looked_for_name_taken,
         looked_for_recorded,
     ],
 )
