@@ -93,7 +93,9 @@ def storm(stand: Stand, count: int) -> Result:
     writes, _ = stand.writes(position, namespace)
     watch.close()
     at = due.timestamp()
-    ran = [(one.made - at, one.released - at) for one in watch.jobs.values() if one.released is not None]
+    ran = [
+        (one.made - at, one.released - at) for one in list(watch.jobs.values()) if one.released is not None
+    ]
     made, released = [one for one, _ in ran], [one for _, one in ran]
     between = [one - another for another, one in ran]
     behind = max(released) - max(made)

@@ -22,7 +22,7 @@ OUTPUT = "crontabber.output"
 """The logger of what commands print."""
 
 _QUIET = ("aiohttp.access", "kopf.activities.probe")
-"""Loggers that would tell each event seen, at INFO."""
+"""Loggers that would tell each request and each probe, at INFO."""
 _SYSLOG = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 
 _output = logging.getLogger(OUTPUT)

@@ -316,14 +316,15 @@ class Store:
         elif resource is not None and isinstance(resource.spec, Spec):
             is_occupied = occupies(resource.spec, resource.status, self.runs(resource.owner))
             group = resource.spec.concurrency_group if is_occupied else None
-        occupied = self._occupied.setdefault(key.namespace, {})
-        if is_occupied != (key in occupied) or occupied.get(key) != group:
-            self._occupied_as_told.pop(key.namespace, None)
+        before = self._occupied.get(key.namespace, {})
+        if is_occupied == (key in before) and before.get(key) == group:
+            return
+        self._occupied_as_told.pop(key.namespace, None)
         if is_occupied:
-            occupied[key] = group
-        else:
-            occupied.pop(key, None)
-        if not occupied:
+            self._occupied.setdefault(key.namespace, {})[key] = group
+            return
+        del before[key]
+        if not before:
             del self._occupied[key.namespace]
 
     def _bury(self, uid: str) -> None:

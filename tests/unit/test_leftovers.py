@@ -17,6 +17,7 @@ from crontabber_operator.manifests import Owner
 from crontabber_operator.memory import Memory
 from crontabber_operator.store import Key, Store
 from crontabber_operator.times import parse_time
+from tests.unit.turns import settle
 
 KEY = Key("web", "job")
 
@@ -45,12 +46,6 @@ class Server:
         if isinstance(answer, ApiError):
             raise answer
         return answer
-
-
-async def settle() -> None:
-    """Let all have their turns."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 def test_whoever_needs_no_newer_listing_shares_one() -> None:

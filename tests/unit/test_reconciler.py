@@ -15,6 +15,7 @@ from crontabber_operator.reconciler import Reconciler
 from crontabber_operator.server_clock import ServerClock
 from crontabber_operator.settings import Settings
 from crontabber_operator.store import Key, Kind
+from tests.unit.turns import settle
 
 KEY = Key("web", "job")
 TEMPLATE = {"spec": {"containers": [{"name": "app", "image": "app"}]}}
@@ -100,12 +101,6 @@ class Server:
         metadata = {**before["metadata"], "resourceVersion": str(next(self._versions))}
         self.bodies[owner.name] = {**before, "metadata": metadata, "status": status}
         return self.bodies[owner.name]
-
-
-async def settle() -> None:
-    """Let all have their turns."""
-    for _ in range(200):
-        await asyncio.sleep(0)
 
 
 def test_that_more_slots_fell_due_is_told_of_one_job_at_a_time_and_holds_up_nothing_else() -> None:

@@ -12,6 +12,7 @@ from crontabber_operator import recorder
 from crontabber_operator.manifests import Owner
 from crontabber_operator.recorder import Recorder
 from crontabber_operator.telling import Telling
+from tests.unit.turns import settle
 
 OWNER = Owner("web", "job", "uid")
 
@@ -34,12 +35,6 @@ class Server:
 def recording(server: Server, calm: asyncio.Event) -> Recorder:
     """Build a recorder."""
     return Recorder(server, lambda: datetime(2026, 6, 3, tzinfo=UTC), calm)  # type: ignore[arg-type]
-
-
-async def settle() -> None:
-    """Let all have their turns."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 def test_events_stand_back_while_something_more_urgent_goes_on() -> None:
